@@ -1,0 +1,23 @@
+"""The export toolchain: PyTorch checkpoints become verified bundles (build side).
+
+`export_checkpoint` takes checkpoints of known families, `export_module` any PyTorch module.
+"""
+
+from __future__ import annotations
+
+from .build import PRECISIONS, Progress, export_module
+from .checkpoint import export_checkpoint
+from .parity import LIMITS, Limit
+from .report import ComponentPlan, ExportReport, ParityRow
+
+__all__ = [
+    "LIMITS",
+    "PRECISIONS",
+    "ComponentPlan",
+    "ExportReport",
+    "Limit",
+    "ParityRow",
+    "Progress",
+    "export_checkpoint",
+    "export_module",
+]

@@ -1,0 +1,229 @@
+"""`vsdk export CHECKPOINT`: a Hugging Face checkpoint becomes the components of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vsdk_models.checkpoint import Checkpoint, open_checkpoint
+from vsdk_models.families import Architecture, load_model, read_architecture
+from vsdk_models.layers import Layer, parse_layer
+from vsdk_models.preprocessing import pixel_size, read_preprocessing
+from vsdk_models.text import text_encoder, text_reference
+from vsdk_models.tokenizer import TextTokenizer, has_tokenizer
+from vsdk_models.vision import VisionEncoder
+from vsdk_runtimes import Precision
+from vsdk_runtimes.errors import CheckpointError
+from vsdk_runtimes.manifest import Origin, Preprocessing, TensorSpec
+
+from .build import Progress, Target, checked_precisions, export_networks, no_progress
+from .frames import pixels
+from .graph import SINGLE_FILE_LIMIT
+from .network import Array, Arrays, Asset, Network
+from .report import ComponentPlan, ExportReport
+from .writer import check_target
+
+# How much of the progress bar belongs to finding and loading the checkpoint.
+_LOADING = 0.1
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything that is decided before any weights are loaded."""
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+    preprocessing: Preprocessing
+    layer: Layer
+    with_text: bool
+    precisions: tuple[Precision, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return pixel_size(self.preprocessing)
+
+    def components(self) -> tuple[ComponentPlan, ...]:
+        """The components as a dry run shows them."""
+        found = self.architecture
+        height, width = self.size
+        patches = (height // found.patch_size) * (width // found.patch_size)
+        outputs = {"cls": _floats(found.width), "patches": _floats(patches, found.width)}
+        if found.embedding_width is not None:
+            outputs["embedding"] = _floats(found.embedding_width)
+        encoder = ComponentPlan(
+            "encoder", "encoder", found.family, {"pixels": _floats(3, height, width)}, outputs, self._files("encoder")
+        )
+        if not self.with_text:
+            return (encoder,)
+        assert found.text_length is not None
+        ids = TensorSpec(dtype="int64", shape=("batch", found.text_length))
+        embedding = {"embedding": outputs["embedding"]}
+        return encoder, ComponentPlan("text", "text", found.family, {"input_ids": ids}, embedding, self._files("text"))
+
+    def _files(self, component: str) -> dict[Precision, str]:
+        return {precision: f"{component}/{precision}.onnx" for precision in self.precisions}
+
+
+def _floats(*shape: int) -> TensorSpec:
+    return TensorSpec(dtype="float32", shape=("batch", *shape))
+
+
+def export_checkpoint(
+    checkpoint: str | PathLike[str],
+    *,
+    out: str | PathLike[str] | None = None,
+    into: str | PathLike[str] | None = None,
+    precisions: Sequence[str] = ("fp32",),
+    layer: int | str | None = None,
+    dry_run: bool = False,
+    revision: str | None = None,
+    progress: Progress = no_progress,
+    single_file_limit: int = SINGLE_FILE_LIMIT,
+) -> ExportReport:
+    """Export the encoder of a checkpoint, and its text tower where it has one with a tokenizer, into a bundle.
+
+    The result is verified against PyTorch before anything is put in its place; a failed export leaves nothing behind.
+
+    Args:
+        checkpoint: A folder, or a hub id; the weights must be safetensors.
+        out: Folder of a new bundle. An existing bundle there is replaced, anything else is refused.
+        into: Existing bundle to add the components to. Exactly one of `out` and `into` is needed (none in a dry run).
+        precisions: Of `PRECISIONS`; one typed graph is written for each.
+        layer: Which layer's tokens are given out: `"last"` is `last_hidden_state`; `-k` is `hidden_states[-k]`, without
+            the final norm; `n >= 0` is `hidden_states[n]`, the tokens after n blocks. None means -2 for CLIP, `"last"`
+            for the others. SigLIP's `cls`, its pooled output, and every `embedding` come from the last layer always.
+        dry_run: Only say what would be exported: no weights are fetched or loaded, nothing is written.
+        revision: Branch, tag or commit on the hub.
+        progress: Called with a description and the fraction that is done.
+        single_file_limit: Bytes of weights beyond which they go to a file beside the graph.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, incomplete, damaged, or its parts contradict each other.
+        UnsafeCheckpointError: Its weights exist only as a pickle.
+        UnsupportedModelError: A model family, variant or precision that cannot be exported.
+        InputError: Not a layer of this model, or not a precision.
+        ExportError: The target cannot be used.
+        ParityError: A graph does not reproduce PyTorch; the message names the worst output.
+    """
+    chosen = checked_precisions(precisions)
+    progress("finding the checkpoint", 0.0)
+    source = open_checkpoint(str(checkpoint), revision=revision, weights=not dry_run)
+    plan = _plan(source, chosen, layer)
+    target = Target(
+        None if out is None else Path(out), None if into is None else Path(into), source.name.rpartition("/")[2]
+    )
+    components = plan.components()
+    if target.out is not None or target.into is not None or not dry_run:
+        check_target(target.out, target.into, tuple(component.name for component in components))
+    if dry_run:
+        folder = target.out or target.into
+        return ExportReport(
+            folder, target.name or "", dry_run=True, plan=components, preprocessing=plan.preprocessing, notes=plan.notes
+        )
+    progress("loading the weights", _LOADING / 2)
+    networks = _networks(plan, load_model(source, plan.architecture), source.origin())
+    return export_networks(
+        networks,
+        target,
+        precisions=chosen,
+        progress=lambda description, done: progress(description, _LOADING + (1 - _LOADING) * done),
+        notes=plan.notes,
+        single_file_limit=single_file_limit,
+    )
+
+
+def _plan(checkpoint: Checkpoint, precisions: tuple[Precision, ...], layer: int | str | None) -> _Plan:
+    architecture = read_architecture(checkpoint)
+    preprocessing = read_preprocessing(
+        checkpoint, architecture.family, architecture.image_size, architecture.patch_size
+    )  # fmt: skip
+    _check_size(checkpoint.name, architecture, pixel_size(preprocessing))
+    notes = list(checkpoint.notes)
+    with_text = architecture.text_length is not None and has_tokenizer(checkpoint)
+    if architecture.text_length is not None and not with_text:
+        notes.append("the text tower is left out, because the checkpoint has no tokenizer")
+    return _Plan(
+        checkpoint=checkpoint,
+        architecture=architecture,
+        preprocessing=preprocessing,
+        layer=parse_layer(architecture.default_layer if layer is None else layer, architecture.blocks),
+        with_text=with_text,
+        precisions=precisions,
+        notes=tuple(notes),
+    )
+
+
+def _check_size(name: str, architecture: Architecture, size: tuple[int, int]) -> None:
+    """The image processor must give the pixels that the model takes."""
+    fixed = architecture.family in ("clip", "siglip")
+    if fixed and size != (architecture.image_size, architecture.image_size):
+        raise CheckpointError(
+            f"{name} contradicts itself: its image processor gives {size[0]}x{size[1]} pixels, and its model takes "
+            f"{architecture.image_size}x{architecture.image_size}"
+        )
+    if any(side < architecture.patch_size or side % architecture.patch_size for side in size):
+        raise CheckpointError(
+            f"{name}: {size[0]}x{size[1]} pixels do not divide into patches of {architecture.patch_size}"
+        )
+
+
+def _networks(plan: _Plan, model: Any, origin: Origin) -> list[Network]:
+    networks = [_encoder(plan, model, origin)]
+    if plan.with_text:
+        networks.append(_text(plan, model, origin))
+    return networks
+
+
+def _encoder(plan: _Plan, model: Any, origin: Origin) -> Network:
+    family, layer = plan.architecture.vision_family, plan.layer
+    with torch.no_grad():
+        parts = family.parts(model, *plan.size)
+    encoder = VisionEncoder(parts, layer, shared_space=plan.architecture.embedding_width is not None)
+
+    def reference(batch: Arrays) -> dict[str, Array]:
+        with torch.inference_mode():
+            outputs = family.reference(model, torch.from_numpy(np.array(batch["pixels"])), layer)
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return Network(
+        name="encoder",
+        role="encoder",
+        family=plan.architecture.family,
+        module=encoder,
+        outputs=encoder.output_names,
+        samples={"pixels": pixels(plan.preprocessing, plan.size)},
+        origin=origin,
+        reference=reference,
+        layer=layer,
+        preprocessing=plan.preprocessing,
+    )
+
+
+def _text(plan: _Plan, model: Any, origin: Origin) -> Network:
+    family, length = plan.architecture.family, plan.architecture.text_length
+    assert length is not None
+    tokenizer = TextTokenizer(plan.checkpoint, length, lower_cased_training=family in ("siglip", "siglip2"))
+
+    def reference(batch: Arrays) -> dict[str, Array]:
+        with torch.inference_mode():
+            return {"embedding": text_reference(model, torch.from_numpy(np.array(batch["input_ids"]))).numpy()}
+
+    return Network(
+        name="text",
+        role="text",
+        family=family,
+        module=text_encoder(model, family),
+        outputs=("embedding",),
+        samples={"input_ids": np.array(tokenizer.sample_ids(), np.int64)},
+        origin=origin,
+        reference=reference,
+        text=tokenizer.text,
+        assets={"tokenizer": Asset("tokenizer.json", tokenizer.to_json())},
+    )

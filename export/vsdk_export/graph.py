@@ -1,0 +1,188 @@
+"""From a PyTorch module to one ONNX graph: traced, optimised, stripped of everything that is not computation.
+
+The graph is held as an `onnx_ir.Model`, which has no 2 GB limit, until `write_graph` puts it on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import torch
+from onnxscript import opset18 as op
+from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
+
+from vsdk_runtimes.errors import ExportError
+from vsdk_runtimes.manifest import TensorSpec
+
+from .network import Network
+
+# ONNX Runtime has no CUDA kernels for some operators of opset 19 and later, and static quantisation refuses 21.
+OPSET = 18
+# The oldest runtime supported (ONNX Runtime 1.17) refuses files of a newer IR version.
+IR_VERSION = 10
+# Protocol buffers end at 2 GiB; a graph whose weights come near that keeps them in a file of their own.
+SINGLE_FILE_LIMIT = 1_900_000_000
+TRACED_BATCH = 2
+_TYPES = {
+    ir.DataType.FLOAT: "float32", ir.DataType.FLOAT16: "float16", ir.DataType.INT64: "int64",
+    ir.DataType.INT32: "int32", ir.DataType.BOOL: "bool",
+}  # fmt: skip
+
+
+def trace(network: Network) -> ir.Model:
+    """The fp32 graph of a network: opset 18, named inputs and outputs, `batch` the only dynamic axis.
+
+    Raises:
+        ExportError: PyTorch cannot export the module, or the result is not what a bundle may hold.
+    """
+    examples = {name: torch.from_numpy(np.array(array[:TRACED_BATCH])) for name, array in network.samples.items()}
+    batch = torch.export.Dim("batch")
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                network.module.eval(),
+                tuple(examples.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(examples),
+                output_names=list(network.outputs),
+                dynamic_shapes=tuple({0: batch} for _ in examples),
+                custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever its many stages raise
+        cause = str(error).strip().splitlines()
+        raise ExportError(
+            f"PyTorch cannot export component {network.name!r} ({network.family}): "
+            f"{cause[0] if cause else type(error).__name__}",
+            hint="A limit of torch.onnx.export, or a fault in vsdk: please report it with the checkpoint's name.",
+        ) from error
+    assert program is not None
+    model = program.model
+    _clean(model)
+    _check_interface(network, model)
+    return model
+
+
+def tensor_specs(values: Sequence[ir.Value]) -> dict[str, TensorSpec]:
+    """The manifest's description of graph inputs or outputs."""
+    specs = {}
+    for value in values:
+        assert value.name is not None
+        assert value.shape is not None
+        assert value.dtype is not None
+        shape = tuple(axis if isinstance(axis, int) else str(axis.value) for axis in value.shape)
+        specs[value.name] = TensorSpec.model_validate({"dtype": _TYPES[value.dtype], "shape": shape})
+    return specs
+
+
+def write_graph(model: ir.Model, path: Path, *, single_file_limit: int = SINGLE_FILE_LIMIT) -> list[Path]:
+    """Write a graph; weights beyond the limit go to one file beside it (ONNX external data).
+
+    The bytes depend on nothing but the graph.
+
+    Returns:
+        The files written, the graph first.
+
+    Raises:
+        ExportError: The graph is not valid ONNX.
+    """
+    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if weights > single_file_limit:
+        data = path.with_name(path.name + ".data")
+        ir.save(model, path, external_data=data.name)
+        files = [path, data]
+    else:
+        path.write_bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+        files = [path]
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # ONNX's own errors derive from Exception
+        raise ExportError(f"the exported graph is not valid ONNX: {str(error).strip().splitlines()[0]}") from error
+    return files
+
+
+def _attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+    scale: float | None = None, enable_gqa: bool = False,
+) -> Any:  # fmt: skip
+    """Scaled dot product attention as five operators.
+
+    The exporter's own translation transposes the key through a chain of Shape, Slice, Concat and Reshape and scales
+    query and key apart: ten operators more for every block, which no engine recognises as attention.
+    """
+    if attn_mask is not None or is_causal or enable_gqa or len(query.shape) != 4:
+        return aten_scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = op.MatMul(query, op.Transpose(key, perm=[0, 1, 3, 2]))
+    return op.MatMul(op.Softmax(op.Mul(scores, op.Constant(value_float=factor)), axis=-1), value)
+
+
+def _clean(model: ir.Model) -> None:
+    """Drop stack traces, module paths and other metadata: they hold paths of this machine and double the file.
+
+    Values are named after their nodes; the exporter's names come from Python variables and may repeat an output's.
+    """
+    for single in (
+        passes.CommonSubexpressionEliminationPass(),
+        passes.DeduplicateInitializersPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.ClearMetadataAndDocStringPass(),
+    ):
+        single(model)
+    model.graph.name = "main"
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for number, node in enumerate(model.graph):
+        node.name = f"{node.op_type}_{number}"
+        for index, value in enumerate(node.outputs):
+            value.metadata_props.clear()
+            if not value.is_graph_output():
+                value.name = node.name if len(node.outputs) == 1 else f"{node.name}_{index}"
+
+
+def _check_interface(network: Network, model: ir.Model) -> None:
+    """What a bundle asks of a graph; a breach is a fault of the export, not of the user."""
+    problem = None
+    if model.ir_version > IR_VERSION:
+        problem = f"IR version {model.ir_version} is above {IR_VERSION}"
+    elif model.functions or any(node.domain not in ("", "ai.onnx") for node in model.graph):
+        problem = "it uses operators outside the ONNX standard"
+    elif [value.name for value in model.graph.inputs] != list(network.samples):
+        problem = f"its inputs are {[value.name for value in model.graph.inputs]}, not {list(network.samples)}"
+    else:
+        for name, spec in {**tensor_specs(model.graph.inputs), **tensor_specs(model.graph.outputs)}.items():
+            if spec.shape[:1] != ("batch",) or any(isinstance(axis, str) for axis in spec.shape[1:]):
+                problem = f"tensor {name!r} has the shape {list(spec.shape)}; only the first axis may be dynamic"
+    if problem:
+        raise ExportError(f"the exported graph of component {network.name!r} cannot go into a bundle: {problem}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's chatter (missing torchvision, its own deprecations) out of the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,217 @@
+"""The fp16 graph: casts written into the graph, fp32 kept where fp16 would not hold.
+
+TensorRT builds only what the graph's types say, so precision is decided here. Three ways were weighed:
+
+* `onnxruntime.transformers.float16` clamps weights silently (1e6 becomes 65504, 1e-9 becomes 6e-8) and knows nothing
+  of activations: a network that overflows converts without a word.
+* Exporting a `.half()` module traces a second time, and gives LayerNormalization in fp16, which TensorRT 10.3 gets
+  wrong for some vision transformers.
+* A pass of our own over the fp32 graph sees both the weights and the activations on real pictures. It is this file.
+
+A node runs in fp32 when its operator is a normalisation or another known trouble-maker, when a weight would not
+survive rounding, or when a value that it reads or writes on real pictures comes near the end of fp16's range.
+Everything else runs in fp16. Graph inputs and outputs stay fp32.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from vsdk_runtimes.errors import EngineRunError, ExportError, GraphError
+from vsdk_runtimes.onnxruntime_engine import import_onnxruntime, mapped_errors
+
+from .graph import write_graph
+from .network import Array, Arrays
+
+# Sums of squares, exponentials and variances leave fp16's range or precision long before their results do.
+_SINGLE_ONLY = frozenset(
+    {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization", "ReduceMean",
+     "ReduceSum", "ReduceSumSquare", "ReduceL2", "Sqrt", "Reciprocal", "Exp", "Log", "CumSum", "Range", "Resize"}
+)  # fmt: skip
+# These only move values about: they run in whatever precision the values already have.
+_MOVES = frozenset(
+    {
+        "Reshape",
+        "Transpose",
+        "Slice",
+        "Squeeze",
+        "Unsqueeze",
+        "Gather",
+        "Expand",
+        "Identity",
+        "Split",
+        "Flatten",
+        "Tile",
+    }
+)
+# fp16 ends at 65504. Pictures that are not among the samples get a factor of 16.
+_LARGEST = 65504 / 16
+# Most that rounding to fp16 may change a weight tensor, relative to its RMS. Ordinary weights change by 2e-4.
+_ROUNDING = 1e-3
+
+_FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+
+
+def to_half(model: ir.Model, samples: Arrays) -> ir.Model:
+    """The fp16 version of an fp32 graph; the original is left as it was.
+
+    Args:
+        model: From `trace`.
+        samples: Real-looking inputs by name, batch first.
+
+    Raises:
+        ExportError: The graph has control flow, whose branches this pass does not enter.
+    """
+    for node in model.graph:
+        if any(
+            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for attribute in node.attributes.values()
+        ):
+            raise ExportError(f"cannot lower the precision of a graph with control flow ({node.op_type} {node.name!r})")
+    return _Lowering(model.clone(), activation_ranges(model, samples)).apply()
+
+
+def activation_ranges(model: ir.Model, samples: Arrays) -> dict[str, float]:
+    """Largest absolute value of every floating input and computed tensor, over all samples; infinite for NaN."""
+    probed = model.clone()
+    names = []
+    for node in list(probed.graph):
+        for value in node.outputs:
+            if value.dtype == _FLOAT and value.name:
+                magnitude = ir.node("Abs", [value])
+                largest = ir.node("ReduceMax", [magnitude.outputs[0]], attributes={"keepdims": 0})
+                largest.outputs[0].name = f"range_of_{value.name}"
+                probed.graph.extend([magnitude, largest])
+                names.append(value.name)
+                probed.graph.outputs.append(largest.outputs[0])
+    for value in probed.graph.outputs[-len(names) :]:
+        value.dtype, value.shape = _FLOAT, ir.Shape([])
+    runtime = import_onnxruntime()
+    settings = runtime.SessionOptions()
+    settings.log_severity_level = 3
+    ranges = np.zeros(len(names), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_graph(probed, Path(folder) / "probed.onnx")[0]
+        with mapped_errors("ONNX Runtime cannot load the graph to be lowered", GraphError):
+            session = runtime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        for index in range(len(next(iter(samples.values())))):
+            one = {name: np.ascontiguousarray(array[index : index + 1]) for name, array in samples.items()}
+            with mapped_errors("ONNX Runtime cannot run the graph to be lowered", EngineRunError):
+                found = np.array(session.run([f"range_of_{name}" for name in names], one), np.float32)
+            ranges = np.maximum(ranges, np.where(np.isnan(found), np.inf, found))
+    given = {name: float(np.abs(array).max()) for name, array in samples.items() if array.dtype.kind == "f"}
+    return {**given, **dict(zip(names, ranges.tolist(), strict=True))}
+
+
+class _Lowering:
+    """One run of the pass over a graph that may be changed."""
+
+    def __init__(self, model: ir.Model, ranges: Mapping[str, float]) -> None:
+        self.model = model
+        self.ranges = ranges
+        self.casts: dict[tuple[str, ir.DataType], ir.Value] = {}
+
+    def apply(self) -> ir.Model:
+        graph = self.model.graph
+        for node in list(graph):
+            self._retype(node, _FLOAT if self._needs_single(node) else _HALF)
+        for index, value in enumerate(list(graph.outputs)):
+            if value.dtype == _HALF:
+                graph.outputs[index] = self._output_in_single(value)
+        passes.RemoveUnusedNodesPass()(self.model)
+        return self.model
+
+    def _needs_single(self, node: ir.Node) -> bool:
+        floats = [value for value in node.inputs if value is not None and value.dtype in (_FLOAT, _HALF)]
+        if node.op_type in _SINGLE_ONLY:
+            return True
+        computed = [value for value in (*floats, *node.outputs) if not value.is_initializer()]
+        if any(self.ranges.get(_original(value), 0.0) > _LARGEST for value in computed):
+            return True
+        if any(value.is_initializer() and not _survives(_constant(value)) for value in floats):
+            return True
+        return node.op_type in _MOVES and any(
+            value.dtype == _FLOAT and value.producer() is not None for value in node.inputs[:1] if value is not None
+        )
+
+    def _retype(self, node: ir.Node, dtype: ir.DataType) -> None:
+        """Make a node read and write this precision, with casts before it where its inputs have the other one."""
+        if node.op_type in ("Constant", "ConstantOfShape", "Shape"):
+            return  # constants stay fp32 and whoever reads them casts them; a shape has no precision
+        if node.op_type == "Cast":
+            if node.attributes["to"].as_int() == _FLOAT and dtype == _HALF:
+                node.attributes["to"] = ir.AttrInt64("to", _HALF)
+                node.outputs[0].type = ir.TensorType(_HALF)
+            return
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.dtype in (_FLOAT, _HALF) and value.dtype != dtype:
+                node.replace_input_with(index, self._cast(value, dtype))
+        for value in node.outputs:
+            if value.dtype == _FLOAT:
+                value.type = ir.TensorType(dtype)  # not value.dtype: clones share their type objects
+
+    def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """The same value in another precision: a converted weight, or a Cast right behind its producer."""
+        assert value.name is not None
+        key = (value.name, dtype)
+        if key not in self.casts:
+            name = f"{value.name}_{'half' if dtype == _HALF else 'single'}"
+            if value.is_initializer():
+                converted = ir.Value(name=name, const_value=ir.tensor(_constant(value).astype(np.float16), name=name))
+                converted.dtype, converted.shape = dtype, value.shape
+                self.model.graph.register_initializer(converted)
+                self.casts[key] = converted
+            else:
+                cast = self._cast_node(value, dtype, name)
+                producer = value.producer()
+                if producer is None:
+                    self.model.graph.insert_before(self.model.graph[0], cast)
+                else:
+                    self.model.graph.insert_after(producer, cast)
+                self.casts[key] = cast.outputs[0]
+        return self.casts[key]
+
+    def _output_in_single(self, value: ir.Value) -> ir.Value:
+        """A graph output keeps its name and fp32; the fp16 value behind it gets another name."""
+        name = value.name
+        assert name is not None
+        value.name = f"{name}_half"
+        cast = self._cast_node(value, _FLOAT, name)
+        self.model.graph.append(cast)
+        return cast.outputs[0]
+
+    @staticmethod
+    def _cast_node(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
+        cast = ir.node("Cast", [value], attributes={"to": dtype}, name=f"cast_{name}")
+        cast.outputs[0].name, cast.outputs[0].dtype, cast.outputs[0].shape = name, dtype, value.shape
+        return cast
+
+
+def _original(value: ir.Value) -> str:
+    """The name under which a value's range was measured, behind a cast that this pass has put in."""
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Cast" and value.name not in (None, ""):
+        source = producer.inputs[0]
+        if source is not None and source.dtype in (_FLOAT, _HALF):
+            return source.name or ""
+    return value.name or ""
+
+
+def _constant(value: ir.Value) -> Array:
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def _survives(weights: Array) -> bool:
+    """Whether rounding to fp16 leaves a weight tensor as good as it was; overflow and underflow do not."""
+    exact = weights.astype(np.float64)
+    with np.errstate(over="ignore"):
+        error = weights.astype(np.float16).astype(np.float64) - exact
+    rms = float(np.sqrt(np.mean(exact**2)))
+    return bool(np.sqrt(np.mean(error**2)) <= _ROUNDING * rms)

@@ -1,0 +1,94 @@
+"""Export of our own nano encoder into the bundle that ships with the package.
+
+python -m vsdk_export.nano --weights encoder.safetensors --out sdk/vsdk/bundles/nano
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from vsdk_models.nano.encoder import IMAGE_SIZE, NanoEncoder
+from vsdk_runtimes.errors import CheckpointError, Error
+from vsdk_runtimes.manifest import Origin, PipelineSettings, Preprocessing, Resize
+
+from .build import export_module
+from .frames import pixels
+from .report import ExportReport
+
+PREPROCESSING = Preprocessing(
+    resize=Resize(height=IMAGE_SIZE, width=IMAGE_SIZE, filter="bilinear", reducing_gap=2.5),
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
+
+
+def export_nano(
+    weights: Path,
+    out: Path,
+    *,
+    pipeline: PipelineSettings | None = None,
+    precisions: tuple[str, ...] = ("fp32", "fp16"),
+) -> ExportReport:
+    """Export a trained `NanoEncoder`.
+
+    Args:
+        weights: Its parameters and buffers, a .safetensors file.
+        out: Folder of the bundle.
+        pipeline: Settings of the stages around it.
+        precisions: See `export_module`.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or not of a nano encoder.
+    """
+    encoder = NanoEncoder()
+    try:
+        encoder.load_state_dict(load_file(weights))
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{weights} does not hold a nano encoder: {error}") from error
+    return export_module(
+        encoder,
+        samples={"pixels": pixels(PREPROCESSING, (IMAGE_SIZE, IMAGE_SIZE))},
+        outputs=("cls", "patches"),
+        origin=Origin(checkpoint="vsdk/nano", sha256=digest, license="Apache-2.0"),
+        family="nano",
+        preprocessing=PREPROCESSING,
+        pipeline=pipeline,
+        bundle_name="nano",
+        out=out,
+        precisions=precisions,
+    )
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m vsdk_export.nano", description="Export the nano encoder.")
+    parser.add_argument("--weights", type=Path, required=True, help="the trained encoder, .safetensors")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--pipeline", type=Path, help='JSON file with the settings {"scenes": {...}, "gate": {...}}')
+    parser.add_argument("--precision", default="fp32,fp16", help="fp32, fp16 or both with a comma")
+    options = parser.parse_args()
+    try:
+        settings = json.loads(options.pipeline.read_text()) if options.pipeline else {}
+        pipeline = PipelineSettings.model_validate(settings)
+        report = export_nano(
+            options.weights, options.out, pipeline=pipeline, precisions=tuple(options.precision.split(","))
+        )
+    except (Error, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for row in report.parity:
+        print(f"{row.component} {row.precision} {row.output}: {row.deviation} (limit: {row.limit})")
+    print(f"{report.folder}: digest {report.digest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

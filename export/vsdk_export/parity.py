@@ -1,0 +1,121 @@
+"""Parity: is the exported graph still the network it came from?
+
+Every output is compared by name with the PyTorch reference, on real-looking inputs and several batch sizes, through
+the same engine that will run the bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+import vsdk_runtimes
+from vsdk_runtimes import Component, Precision
+from vsdk_runtimes.errors import ParityError
+from vsdk_runtimes.manifest import Deviation
+
+from .network import Array, Arrays, Network
+
+# One frame, the batch that was traced, and one that the exporter has not seen.
+BATCHES = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How far an output may be from its reference.
+
+    Attributes:
+        relative: Largest absolute error, in units of the reference's root mean square.
+        cosine: Smallest cosine between a vector (along the last axis) and its reference.
+    """
+
+    relative: float | None = None
+    cosine: float | None = None
+
+    def exceeded_by(self, deviation: Deviation) -> bool:
+        """Whether a measured deviation is past this limit."""
+        too_far = self.relative is not None and deviation.relative > self.relative
+        return too_far or (self.cosine is not None and deviation.cosine < self.cosine)
+
+    def __str__(self) -> str:
+        return f"relative <= {self.relative:g}" if self.relative is not None else f"cosine >= {self.cosine:g}"
+
+
+LIMITS: Mapping[Precision, Limit] = {"fp32": Limit(relative=1e-4), "fp16": Limit(cosine=0.999)}
+
+
+def references(network: Network) -> list[dict[str, Array]]:
+    """The reference's outputs for each batch of `BATCHES`."""
+    return [network.expected(batch) for batch in _batches(network.samples)]
+
+
+def measure(
+    component: Component, precision: Precision, network: Network, expected: list[dict[str, Array]]
+) -> dict[str, Deviation]:
+    """Run a component of a bundle on every sample and say how far each output is from the reference.
+
+    Raises:
+        ParityError: An output is past the limit or not finite; the message names the worst one.
+    """
+    with vsdk_runtimes.load(component, precision=precision, device="cpu", engine="onnxruntime") as session:
+        found = [session.run(batch) for batch in _batches(network.samples)]
+    deviations: dict[str, Deviation] = {}
+    for name in network.outputs:
+        actual = [outputs[name] for outputs in found]
+        if not all(np.isfinite(array).all() for array in actual):
+            raise ParityError(
+                f"component {network.name!r} at {precision}: output {name!r} is not finite on ordinary pictures",
+                hint="Export it at fp32 only, and please report the checkpoint's name.",
+            )
+        deviations[name] = deviation(actual, [outputs[name] for outputs in expected])
+    _judge(network.name, precision, deviations)
+    return {name: _rounded(item) for name, item in deviations.items()}
+
+
+def deviation(found: list[Array], expected: list[Array]) -> Deviation:
+    """Compare lists of arrays `[batch, ..., width]` pairwise; cosines are of vectors along the last axis."""
+    width = expected[0].shape[-1] if expected[0].ndim > 1 else 1
+    actual = np.concatenate([array.reshape(-1, width) for array in found]).astype(np.float64)
+    wanted = np.concatenate([array.reshape(-1, width) for array in expected]).astype(np.float64)
+    largest = float(np.abs(actual - wanted).max())
+    rms = float(np.sqrt(np.mean(wanted**2)))
+    lengths = np.linalg.norm(actual, axis=1) * np.linalg.norm(wanted, axis=1)
+    tiny = np.finfo(np.float64).tiny
+    cosine = float(((actual * wanted).sum(axis=1) / np.maximum(lengths, tiny)).min())
+    return Deviation(max_abs=largest, relative=largest / max(rms, tiny), cosine=cosine)
+
+
+def _judge(component: str, precision: Precision, deviations: Mapping[str, Deviation]) -> None:
+    limit = LIMITS[precision]
+    failed = [(name, item) for name, item in deviations.items() if limit.exceeded_by(item)]
+    if not failed:
+        return
+    name, worst = (
+        max(failed, key=lambda pair: pair[1].relative)
+        if limit.relative is not None
+        else min(failed, key=lambda pair: pair[1].cosine)
+    )
+    raise ParityError(
+        f"component {component!r} at {precision}: output {name!r} differs from PyTorch by {worst.relative:.3g} of its "
+        f"RMS (largest absolute error {worst.max_abs:.3g}, worst cosine {worst.cosine:.6f}); the limit is {limit}",
+        hint="Nothing was written. Leave this precision out, or report the checkpoint's name.",
+    )
+
+
+def _batches(samples: Arrays) -> list[dict[str, Array]]:
+    ends = np.cumsum(BATCHES)
+    return [
+        {name: array[end - size : end] for name, array in samples.items()}
+        for size, end in zip(BATCHES, ends, strict=True)
+    ]
+
+
+def _rounded(item: Deviation) -> Deviation:
+    """Three significant digits (of the distance from 1 for a cosine): what a measurement on other machines repeats."""
+    return Deviation(
+        max_abs=float(f"{item.max_abs:.3g}"),
+        relative=float(f"{item.relative:.3g}"),
+        cosine=round(1 - float(f"{1 - item.cosine:.3g}"), 9),
+    )

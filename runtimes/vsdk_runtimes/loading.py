@@ -1,0 +1,76 @@
+"""From a component to a running session: what is asked for is what runs, or an error says why not."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, get_args
+
+from .engine import Precision, Session
+from .errors import EngineUnavailableError, InputError, PrecisionUnavailableError
+from .external_data import check_external_data
+
+if TYPE_CHECKING:
+    from .bundle import Component
+
+ENGINES = ("onnxruntime", "tensorrt", "tensorrt-rtx")
+_DEVICE = re.compile(r"(cpu|cuda(:\d+)?)\Z")
+
+
+def load(
+    component: Component,
+    *,
+    precision: Precision | None = None,
+    device: str = "cpu",
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+) -> Session:
+    """Load a component on an engine.
+
+    Args:
+        component: From `bundle.component(role)`.
+        precision: `"fp32"`, `"fp16"` or `"int8"`; None takes the bundle's default for the device, or the highest that
+            the component has where it has no graph of that one.
+        device: `"cpu"`, `"cuda"` or `"cuda:1"`.
+        engine: One of `ENGINES`.
+        threads: Most processor threads that the engine may use; None means all cores of this process.
+
+    Raises:
+        InputError: An argument is not one of those named above.
+        EngineUnavailableError: The engine or the device is not there.
+        PrecisionUnavailableError: The component has no graph of this precision.
+        GraphError: The graph does not load, contradicts the manifest, or would open files that are not listed.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}", hint=f"Use one of: {', '.join(ENGINES)}")
+    if not _DEVICE.match(device):
+        raise InputError(f"unknown device {device!r}", hint="Use cpu, cuda, or cuda:N for the N-th GPU.")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, not {threads}")
+    chosen = _precision(component, precision, "cpu" if device == "cpu" else "cuda")
+    if engine != "onnxruntime":
+        raise EngineUnavailableError(
+            f"this version of vsdk cannot run bundles on {engine} yet",
+            hint="Use --engine onnxruntime; `vsdk doctor` lists what works here.",
+        )
+    check_external_data(component, component.spec.files[chosen])
+    from .onnxruntime_engine import OnnxRuntimeSession, available_threads
+
+    return OnnxRuntimeSession(component, chosen, device, threads or available_threads())
+
+
+def _precision(component: Component, asked: Precision | None, device_kind: str) -> Precision:
+    files = component.spec.files
+    known: tuple[Precision, ...] = get_args(Precision)
+    if asked is None:
+        preferred = {str(kind): value for kind, value in component.bundle.manifest.default_precision.items()}
+        default = preferred.get(device_kind, "fp32")
+        return default if default in files else next(precision for precision in known if precision in files)
+    if asked not in known:
+        raise InputError(f"unknown precision {asked!r}", hint=f"Use one of: {', '.join(known)}")
+    if asked not in files:
+        have = ", ".join(files)
+        raise PrecisionUnavailableError(
+            f"component {component.name!r} of {component.bundle.folder} has no {asked} graph (it has {have})",
+            hint=f"Export it: vsdk export CHECKPOINT --precision {asked}, or choose one that is there.",
+        )
+    return asked

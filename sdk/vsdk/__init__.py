@@ -1,0 +1,113 @@
+"""vsdk: video understanding on the edge, without PyTorch.
+
+    import vsdk
+
+    with vsdk.Stream(vsdk.load(), "video.mp4") as stream:
+        for event in stream:
+            print(event)
+
+Everything public is in this one namespace. Names are imported when they are first used, so that `import vsdk` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vsdk_runtimes import Bundle, Session, State
+
+    from .encoder import Encoder, Features, TextEncoder
+    from .errors import Error
+    from .events import End, Event, Scene, SceneFeatures, Start
+    from .frame import Frame
+    from .gate import Gate, GateSettings
+    from .loading import load
+    from .pipeline import Pipeline
+    from .preprocessing import Preprocessor
+    from .scene_tilling import Boundary, SceneTilling, SceneTillingSettings
+    from .searching import Match, search
+    from .sinks.base import Sink
+    from .sources.base import Source, SourceInfo
+    from .sources.opening import open_source as open  # noqa: A004
+    from .stream import Stream
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Boundary": "vsdk.scene_tilling",
+    "Bundle": "vsdk_runtimes",
+    "Encoder": "vsdk.encoder",
+    "End": "vsdk.events",
+    "Error": "vsdk.errors",
+    "Event": "vsdk.events",
+    "Features": "vsdk.encoder",
+    "Frame": "vsdk.frame",
+    "Gate": "vsdk.gate",
+    "GateSettings": "vsdk.gate",
+    "Match": "vsdk.searching",
+    "Pipeline": "vsdk.pipeline",
+    "Preprocessor": "vsdk.preprocessing",
+    "Scene": "vsdk.events",
+    "SceneFeatures": "vsdk.events",
+    "SceneTilling": "vsdk.scene_tilling",
+    "SceneTillingSettings": "vsdk.scene_tilling",
+    "Session": "vsdk_runtimes",
+    "Sink": "vsdk.sinks.base",
+    "Source": "vsdk.sources.base",
+    "SourceInfo": "vsdk.sources.base",
+    "Start": "vsdk.events",
+    "State": "vsdk_runtimes",
+    "Stream": "vsdk.stream",
+    "TextEncoder": "vsdk.encoder",
+    "load": "vsdk.loading",
+    "open": "vsdk.sources.opening",
+    "search": "vsdk.searching",
+}
+
+__all__ = [
+    "Boundary",
+    "Bundle",
+    "Encoder",
+    "End",
+    "Error",
+    "Event",
+    "Features",
+    "Frame",
+    "Gate",
+    "GateSettings",
+    "Match",
+    "Pipeline",
+    "Preprocessor",
+    "Scene",
+    "SceneFeatures",
+    "SceneTilling",
+    "SceneTillingSettings",
+    "Session",
+    "Sink",
+    "Source",
+    "SourceInfo",
+    "Start",
+    "State",
+    "Stream",
+    "TextEncoder",
+    "load",
+    "open",
+    "search",
+]
+
+logging.getLogger("vsdk").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(f"module 'vsdk' has no attribute {name!r}")
+    value = getattr(import_module(where), "open_source" if name == "open" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,118 @@
+"""`vsdk bench`: measurements of this machine with a bundle."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .console import examples, stderr, stdout
+from .run import PrecisionName
+
+if TYPE_CHECKING:
+    from ..bench.speed import SpeedReport, Timing
+
+EXAMPLES = examples(
+    ("vsdk bench speed", "The model that ships with vsdk, on a rendered clip."),
+    ("vsdk bench speed clip-bundle --source video.mp4 --json speed.json", "Your bundle and your video, all figures."),
+    ("taskset -c 0,1 vsdk bench speed", "As on a machine with two cores."),
+)
+
+app = typer.Typer(help="Measure this machine with a bundle.", no_args_is_help=True)
+
+
+@app.callback()
+def _bench() -> None:
+    """Measure this machine with a bundle."""
+
+
+@app.command("speed", epilog=EXAMPLES)
+def speed(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Bundle folder; by default the model that ships with vsdk.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="A video file or a folder of images; by default a rendered clip.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=8, help="How many of its frames to use.")] = 200,
+    rounds: Annotated[int, typer.Option(min=5, help="How often to measure everything.")] = 20,
+    precision: Annotated[
+        PrecisionName | None, typer.Option(help="By default the bundle's.", show_default=False)
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write all figures to this file.", metavar="FILE")] = None,
+) -> None:
+    """Measure every stage alone and the stream end to end.
+
+    Each contender has one thread; rounds are interleaved. The ideal is the smaller of the slowest stage's rate and
+    cores / sum of the stages' seconds a frame.
+    """
+    from ..bench.speed import measure_speed
+    from ..loading import load
+
+    loaded = load(bundle)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=stderr,
+        refresh_per_second=1,  # the bar must not compete with what is measured
+    ) as progress:
+        task = progress.add_task("loading", total=1.0)
+        report = measure_speed(
+            loaded,
+            source,
+            frames=frames,
+            rounds=rounds,
+            precision=precision.value if precision is not None else None,
+            progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
+        )
+    _show(report)
+    if json is not None:
+        _write_json(report, json)
+
+
+def _write_json(report: SpeedReport, path: Path) -> None:
+    from vsdk_runtimes.errors import SinkError
+
+    try:
+        path.write_text(json_module.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {error}", hint="Name a file in a folder that exists.") from error
+
+
+def _show(report: SpeedReport) -> None:
+    table = Table("", "ms a frame, median", "minimum", "frames/s, median", "best")
+    for column in table.columns[1:]:
+        column.justify = "right"
+
+    def add(name: str, timing: Timing) -> None:
+        rates = (f"{1 / timing.median:.0f}", f"{1 / timing.best:.0f}")
+        table.add_row(name, f"{timing.median * 1e3:.3f}", f"{timing.best * 1e3:.3f}", *rates)
+
+    for name, timing in report.stages.items():
+        add(name, timing)
+    table.add_section()
+    add("end to end, every frame", report.every_frame)
+    add(f"end to end, gated ({100 * report.encoded:.0f} % encoded)", report.gated)
+    stdout.print(f"{report.bundle} ({report.engine}) on {report.source}", markup=False, highlight=False)
+    stdout.print(
+        f"{report.frames} frames of {report.width}x{report.height}, {report.rounds} rounds, {report.cores} cores, "
+        f"load average before the start {report.load:.2f}",
+        highlight=False,
+    )
+    stdout.print(table)
+    stdout.print(
+        f"ideal {report.ideal():.0f} frames/s (medians); end to end reaches {100 * report.share():.0f} % of it, "
+        f"and {100 * report.share(lambda timing: timing.best):.0f} % by the best rounds",
+        highlight=False,
+    )
+    if report.busy:
+        stdout.print(
+            "The machine was too busy before the start for these figures to mean much: measure again when it is idle.",
+            style="bold yellow",
+        )

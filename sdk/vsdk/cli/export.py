@@ -1,0 +1,117 @@
+"""`vsdk export`: a checkpoint becomes a verified bundle. The only place of the run side that knows the build side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from .console import examples, shape, size, stderr
+
+if TYPE_CHECKING:
+    from vsdk_export.report import ExportReport
+
+EXAMPLES = examples(
+    ("vsdk export openai/clip-vit-base-patch32 --out clip-bundle", "A checkpoint of the Hugging Face hub."),
+    ("vsdk export ./my-dinov2 --out dinov2-bundle --precision fp32,fp16 --layer last", "A local folder, both types."),
+    ("vsdk export ./my-siglip --out siglip-bundle --dry-run", "Only say what would be exported."),
+)
+
+
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(help="A local folder, or an id on the Hugging Face hub.", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the new bundle.", metavar="DIR")] = None,
+    into: Annotated[Path | None, typer.Option(help="Existing bundle to add components to.", metavar="BUNDLE")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16, or both with a comma.")] = "fp32",
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose tokens: last, or -k from the end. By default -2 for CLIP, else last.", show_default=False
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be exported.")] = False,
+    target: Annotated[str | None, typer.Option(help="Not in this version.", hidden=True)] = None,
+) -> None:
+    """Turn a checkpoint into a bundle, and verify it against PyTorch."""
+    if (out is None) == (into is None) and not (dry_run and out is None):
+        raise typer.BadParameter("one of --out and --into is needed, and not both")
+    if target is not None:
+        from vsdk_runtimes.errors import UnsupportedModelError
+
+        raise UnsupportedModelError(
+            f"building for {target!r} is not available in this version of vsdk",
+            hint="Export without --target; bundles run on ONNX Runtime.",
+        )
+    export_checkpoint = _build_side()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), console=stderr
+    ) as progress:
+        task = progress.add_task("loading", total=1.0)
+        report: ExportReport = export_checkpoint(
+            checkpoint,
+            out=out,
+            into=into,
+            precisions=tuple(name.strip() for name in precision.split(",")),
+            layer=layer,
+            dry_run=dry_run,
+            revision=revision,
+            progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
+        )
+    _show(report)
+
+
+def _build_side() -> Callable[..., Any]:
+    """`vsdk_export.export_checkpoint`.
+
+    Raises:
+        ExportError: The libraries of the build side are not installed.
+    """
+    try:
+        from vsdk_export import export_checkpoint
+    except ImportError as error:
+        from vsdk_runtimes.errors import ExportError
+
+        raise ExportError(
+            f"exporting needs the build side, and its libraries are not all installed: {error}",
+            hint="Install it: pip install 'vsdk[export]'",
+        ) from error
+    return export_checkpoint
+
+
+def _show(report: ExportReport) -> None:
+    if report.dry_run:
+        table = Table("component", "role", "family", "inputs", "outputs", "files", title="would export")
+        for plan in report.plan:
+            inputs = "\n".join(f"{name} {shape(spec)}" for name, spec in plan.inputs.items())
+            outputs = "\n".join(f"{name} {shape(spec)}" for name, spec in plan.outputs.items())
+            cells = (plan.name, plan.role, plan.family, inputs, outputs, "\n".join(plan.files.values()))
+            table.add_row(*map(Text, cells))
+    else:
+        table = Table("component", "precision", "output", "largest error", "relative", "cosine", "limit")
+        for row in report.parity:
+            measured = row.deviation
+            table.add_row(
+                row.component,
+                row.precision,
+                row.output,
+                f"{measured.max_abs:.2e}",
+                f"{measured.relative:.2e}",
+                f"{measured.cosine:.6f}",
+                row.limit,
+            )
+    stderr.print(table)
+    for note in report.notes:
+        stderr.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    if not report.dry_run:
+        total = size(sum(report.files.values()))
+        stderr.print(
+            f"bundle {report.folder} ({total}), digest {report.digest}", markup=False, highlight=False, soft_wrap=True
+        )

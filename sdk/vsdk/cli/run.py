@@ -1,0 +1,245 @@
+"""`vsdk run`: a video becomes scenes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .console import examples, stderr
+
+if TYPE_CHECKING:
+    from vsdk_runtimes import Bundle
+
+    from ..events import End, Scene
+    from ..frame import Frame
+    from ..gate import GateSettings
+    from ..pipeline import FeatureHook
+    from ..sinks.base import Sink
+
+EXAMPLES = examples(
+    ("vsdk run video.mp4", "Find the scenes of a video with the model that ships with vsdk."),
+    ("vsdk run video.mp4 --jsonl events.jsonl --sheet scenes.png", "Keep the events, and one picture a scene."),
+    ("vsdk run pictures/ --bundle clip-bundle --features cls.npz", "A folder of images, your own bundle, its vectors."),
+    ("vsdk run video.mp4 --jsonl - --quiet | jq .", "Events to another program."),
+)
+ROWS = 30
+"""Most scenes that the closing table shows."""
+
+
+class PrecisionName(str, Enum):
+    """Precisions that a component may have."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+def run(
+    source: Annotated[str, typer.Argument(help="A video file or a folder of images.", show_default=False)],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle folder; by default the model that ships with vsdk.", show_default=False)
+    ] = None,
+    jsonl: Annotated[str | None, typer.Option(help="Write events as JSON lines; - is stdout.", metavar="FILE")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet, one picture a scene (PNG).", metavar="FILE")
+    ] = None,
+    video: Annotated[Path | None, typer.Option(help="Write an annotated video (MP4).", metavar="FILE")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Write every frame's class token (NPZ).", metavar="FILE")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:N for the N-th GPU.")] = "cpu",
+    engine: Annotated[str, typer.Option(help="What executes the encoder; see: vsdk doctor")] = "onnxruntime",
+    precision: Annotated[
+        PrecisionName | None, typer.Option(help="By default the bundle's for the device.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most threads for the engine, and for the decoder; by default all cores.", show_default=False
+        ),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Skip the encoder while the picture does not change.")
+    ] = True,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every file of the bundle again.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")] = False,
+) -> None:
+    """Find the scenes of a video.
+
+    Without any output file the scenes are only shown as a table.
+    """
+    from ..loading import load
+    from ..sources.opening import open_source
+    from ..stream import Stream
+
+    _refuse_collisions(source, [Path(jsonl) if jsonl not in (None, "-") else None, sheet, video, features])
+    loaded = load(bundle, verify=verify)
+    frames = open_source(source, threads=threads)
+    summary = _Summary()
+    progress = _FrameProgress(frames.info.name, frames.info.frame_count, summary, disable=quiet)
+    with contextlib.ExitStack() as opened:
+        opened.callback(frames.close)
+        sinks, on_features = _open_sinks(opened, jsonl, sheet, video, features)
+        stream = Stream(
+            loaded,
+            frames,
+            device=device,
+            engine=engine,
+            precision=precision.value if precision is not None else None,
+            threads=threads,
+            gate=None if gate else _always_open(loaded),
+            sinks=sinks,
+            on_features=on_features,
+            on_frame=progress.take,
+        )
+        opened.pop_all()  # from here on the stream owns the source and the sinks
+    with progress, stream:
+        for event in stream:
+            if event.type == "scene":
+                summary.add(event)
+            elif event.type == "end":
+                summary.end = event
+    if not quiet:
+        summary.show()
+        for written in (jsonl, sheet, video, features):
+            if written not in (None, "-"):
+                stderr.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _refuse_collisions(source: str, outputs: list[Path | None]) -> None:
+    """An output may be neither the source itself nor another output: opening it would destroy what is there."""
+    taken = {Path(source).resolve()}
+    for path in outputs:
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise typer.BadParameter(f"{path} is already the source or another output")
+        taken.add(path.resolve())
+
+
+def _open_sinks(
+    opened: contextlib.ExitStack, jsonl: str | None, sheet: Path | None, video: Path | None, features: Path | None
+) -> tuple[list[Sink], FeatureHook | None]:
+    """The sinks asked for, each of which `opened` closes if the next one fails, and what takes the features."""
+    sinks: list[Sink] = []
+    if jsonl is not None:
+        from ..sinks.jsonl import JsonLines
+
+        sinks.append(opened.enter_context(JsonLines(jsonl)))
+    if sheet is not None:
+        from ..sinks.contact_sheet import ContactSheet
+
+        sinks.append(opened.enter_context(ContactSheet(sheet)))
+    if video is not None:
+        from ..sinks.annotated_video import AnnotatedVideo
+
+        sinks.append(opened.enter_context(AnnotatedVideo(video)))
+    if features is None:
+        return sinks, None
+    from ..sinks.features import FeaturesFile
+
+    feature_sink = FeaturesFile(features)
+    sinks.append(opened.enter_context(feature_sink))
+    return sinks, feature_sink.write_features
+
+
+def _always_open(bundle: Bundle) -> GateSettings:
+    """The bundle's own gate settings, but open for every frame."""
+    from ..settings import gate_settings
+
+    return replace(gate_settings(bundle), enabled=False)
+
+
+class _FrameProgress:
+    """A bar on stderr: frames, frames a second, scenes."""
+
+    def __init__(self, name: str, total: int | None, summary: _Summary, *, disable: bool) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.completed:.0f} frames"),
+            TextColumn("{task.fields[rate]:.0f} frames/s"),
+            TextColumn("{task.fields[scenes]} scenes"),
+            TimeRemainingColumn(),
+            console=stderr,
+            disable=disable,
+            refresh_per_second=4,
+        )
+        self._summary = summary
+        self._name = name
+        self._total = total
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> _FrameProgress:
+        self._progress.start()
+        return self
+
+    def take(self, frame: Frame) -> None:
+        """One more frame has come in."""
+        summary = self._summary
+        summary.frames += 1
+        if self._task is None:  # the clock of the bar starts with the first frame, not with loading the engine
+            summary.started = time.monotonic()
+            self._task = self._progress.add_task(self._name, total=self._total, rate=0.0, scenes=0)
+        seconds = time.monotonic() - summary.started
+        self._progress.update(
+            self._task,
+            completed=summary.frames,
+            rate=summary.frames / seconds if seconds > 0 else 0.0,
+            scenes=summary.scenes,
+        )
+
+    def __exit__(self, *error: object) -> None:
+        if self._task is not None and error[0] is None:
+            self._progress.update(self._task, total=self._summary.frames, scenes=self._summary.scenes)
+        self._progress.stop()
+
+
+class _Summary:
+    """What the closing table says; holds the first scenes only, and none of their arrays."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.scenes = 0
+        self.started = time.monotonic()
+        self.end: End | None = None
+        self._rows: list[tuple[str, str, str, str]] = []
+
+    def add(self, scene: Scene) -> None:
+        """Count a scene."""
+        from ..sinks.drawing import clock, duration
+
+        self.scenes += 1
+        if len(self._rows) < ROWS:
+            times = f"{clock(scene.start)} - {clock(scene.end)}"
+            frames = f"{scene.start_frame} - {scene.end_frame}"
+            self._rows.append((str(scene.index), times, frames, duration(scene.end - scene.start)))
+
+    def show(self) -> None:
+        """Print the table and a line with the counts."""
+        table = Table("scene", "time", "frames", "length")
+        for column in table.columns:
+            column.justify = "right"
+        for row in self._rows:
+            table.add_row(*row)
+        if self.scenes > ROWS:
+            table.add_row("...", f"{self.scenes - ROWS} more", "", "")
+        stderr.print(table)
+        if self.end is not None:
+            seconds = max(time.monotonic() - self.started, 1e-9)
+            share = 100 * self.end.encoded / max(self.end.frames, 1)
+            skipped = f"; {self.end.decode_errors} damaged pictures skipped" if self.end.decode_errors else ""
+            stderr.print(
+                f"{self.end.scenes} scenes in {self.end.frames} frames, {seconds:.1f} s "
+                f"({self.end.frames / seconds:.0f} frames/s); the encoder ran on {share:.0f} % of the frames{skipped}",
+                highlight=False,
+            )

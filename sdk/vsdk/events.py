@@ -1,0 +1,147 @@
+"""Events: what a pipeline says, as frozen dataclasses, and their JSON form.
+
+`vsdk/events.schema.json` describes the JSON lines; `to_json` makes them. Arrays stay in the dataclass and never go into
+JSON. The first event of a stream is `Start`, the last is `End`; scenes come in order and tile the stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .frame import Image
+
+SCHEMA = 1
+"""Version of the JSON form; `Start` carries it."""
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Start:
+    """The stream begins.
+
+    Attributes:
+        source: The source's name, without credentials.
+        bundle: Name of the bundle.
+        digest: Digest of the bundle.
+        engine: Engine, device and precision that run, such as `"onnxruntime 1.31 on cpu, fp32"`.
+        schema: Version of the JSON form of all events that follow.
+    """
+
+    type: ClassVar[Literal["start"]] = "start"
+    source: str
+    bundle: str
+    digest: str
+    engine: str
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class SceneFeatures:
+    """What the encoder saw in a scene: the vectors of its segment, the at most 8 frames that stand for it.
+
+    Attributes:
+        frames: Frame numbers of the segment.
+        cls: Class tokens, float32 `[n, width]`.
+        embedding: Projected embeddings, float32 `[n, width]`, where the bundle has them.
+        bundle: Digest of the bundle that made them: vectors of different bundles cannot be compared.
+    """
+
+    frames: tuple[int, ...]
+    cls: Vectors
+    embedding: Vectors | None
+    bundle: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene has closed.
+
+    Attributes:
+        index: Counts scenes from 0.
+        start_frame: First frame's number.
+        end_frame: Last frame's number, inclusive.
+        start: Time of the first frame, seconds.
+        end: Time at which the next scene starts, seconds (exclusive).
+        depth: SceneTilling's depth of the boundary that closed the scene; None for the last scene.
+        features: Vectors of the segment; not in JSON.
+        picture: A small RGB picture from the middle of the scene; not in JSON.
+    """
+
+    type: ClassVar[Literal["scene"]] = "scene"
+    index: int
+    start_frame: int
+    end_frame: int
+    start: float
+    end: float
+    depth: float | None = None
+    features: SceneFeatures | None = field(default=None, repr=False, compare=False, metadata={"json": False})
+    picture: Image | None = field(default=None, repr=False, compare=False, metadata={"json": False})
+
+    @property
+    def frames(self) -> int:
+        """How many frame numbers the scene spans."""
+        return self.end_frame - self.start_frame + 1
+
+
+@dataclass(frozen=True)
+class End:
+    """The stream is over.
+
+    Attributes:
+        reason: `"end"` (the source ran out), `"closed"`, `"interrupted"` or `"error"`.
+        frames: Frames taken in.
+        encoded: Frames that went through the encoder; the gate spared the others.
+        scenes: Scenes reported.
+        decode_errors: Damaged packets that were skipped.
+        message: For `"error"`: what happened.
+    """
+
+    type: ClassVar[Literal["end"]] = "end"
+    reason: Literal["end", "closed", "interrupted", "error"]
+    frames: int
+    encoded: int
+    scenes: int
+    decode_errors: int = 0
+    message: str = ""
+
+
+Event = Start | Scene | End
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """The JSON form of an event as a dictionary; seconds are rounded to microseconds."""
+    content: dict[str, Any] = {"type": event.type}
+    for item in fields(event):
+        if item.metadata.get("json", True):
+            value = getattr(event, item.name)
+            content[item.name] = round(value, 6) if isinstance(value, float) else value
+    return content
+
+
+def to_json(event: Event) -> str:
+    """One JSON line, without the line feed."""
+    return json.dumps(to_dict(event), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def from_dict(content: Mapping[str, Any]) -> Event:
+    """The event that `to_dict` described, without its arrays.
+
+    Raises:
+        ValueError: Unknown type or fields.
+    """
+    kinds: dict[str, type[Event]] = {"start": Start, "scene": Scene, "end": End}
+    arguments = dict(content)
+    kind = kinds.get(str(arguments.pop("type", None)))
+    if kind is None:
+        raise ValueError(f"unknown event type {content.get('type')!r}")
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"not a {kind.type} event: {error}") from error

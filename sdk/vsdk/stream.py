@@ -1,0 +1,256 @@
+"""The stream: a source and a pipeline, joined by threads, as a context manager that iterates over events.
+
+    reader thread:   source.read -> bounded queue
+    prepare thread:  resize      -> bounded queue
+    consumer:        gate, encoder, SceneTilling, sinks (in the thread that iterates)
+
+FFmpeg, Pillow and the engines release Python's global lock while they work, so the three really run side by side. The
+queues are short and blocking: a file is read to its last frame, in constant memory. An exception in a thread travels
+through the queues behind the frames that came before it, and is raised in the consumer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Generic, Literal, TypeVar
+
+from vsdk_runtimes import Bundle, Precision
+from vsdk_runtimes.errors import ClosedError, Error
+
+from .events import End, Event
+from .frame import Frame, Image
+from .gate import GateSettings
+from .pipeline import FeatureHook, Pipeline
+from .scene_tilling import SceneTillingSettings
+from .sinks.base import Sink
+from .sources.base import Source
+from .sources.opening import open_source
+
+QUEUE_FRAMES = 4
+BATCH = 4
+POLL_SECONDS = 0.1
+
+Item = TypeVar("Item")
+
+
+class Stream:
+    """Run a source through a pipeline.
+
+    Args:
+        bundle: A loaded bundle or its folder; None is the model that ships with vsdk.
+        source: A video file, a folder of images, an iterable of RGB arrays, or an open `Source`.
+        device, engine, precision, threads: On what the encoder runs, as for `vsdk_runtimes.load`.
+        batch: Frames to encode at a time.
+        gate, scenes: Settings; None takes the bundle's.
+        sinks: Each gets every event (and, if it wants them, every frame), and is closed with the stream.
+        on_features: Called for each frame with its number, time, class token and whether it was encoded.
+        on_frame: Called for each frame as it is taken in, for progress displays.
+
+    Example:
+        ```python
+        with vsdk.Stream(vsdk.load(), "video.mp4") as stream:
+            for event in stream:
+                print(event)
+        ```
+
+    Raises:
+        SourceError, BundleError, EngineError: At construction, when there is nothing to run.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike[str] | None,
+        source: Source | str | os.PathLike[str] | Iterable[Image],
+        *,
+        device: str = "cpu",
+        engine: str = "onnxruntime",
+        precision: Precision | None = None,
+        threads: int | None = None,
+        batch: int = BATCH,
+        gate: GateSettings | None = None,
+        scenes: SceneTillingSettings | None = None,
+        sinks: Sequence[Sink] = (),
+        on_features: FeatureHook | None = None,
+        on_frame: Callable[[Frame], None] | None = None,
+    ) -> None:
+        self.source = open_source(source)
+        try:
+            self.pipeline = Pipeline(
+                bundle,
+                device=device,
+                engine=engine,
+                precision=precision,
+                threads=threads,
+                batch=batch,
+                gate=gate,
+                scenes=scenes,
+                source=self.source.info.name,
+                on_features=on_features,
+            )
+        except BaseException:
+            self.source.close()
+            raise
+        self._sinks = list(sinks)
+        self._on_frame = on_frame
+        self._stop = threading.Event()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._ended = False
+        self._events: Iterator[Event] | None = None
+        self._reader = _Worker("vsdk-reader", self._read, self._stop)
+        self._preparer = _Worker("vsdk-prepare", self._prepare, self._stop)
+
+    def __iter__(self) -> Iterator[Event]:
+        if self._closed:
+            raise ClosedError(f"the stream of {self.source.info.name} is closed")
+        if self._events is None:
+            self._events = self._run()
+        return self._events
+
+    def close(self) -> None:
+        """Stop. Idempotent, callable from any thread, returns within a second. Sinks get an end event."""
+        self._finish("closed")
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._finish("interrupted")
+        elif error is not None:
+            self._finish("error", str(error).splitlines()[0] if str(error) else type(error).__name__)
+        else:
+            self._finish("closed")
+
+    def _run(self) -> Iterator[Event]:
+        self._reader.start()
+        self._preparer.start()
+        for frame, prepared in self._preparer.items():
+            if self._on_frame is not None:
+                self._on_frame(frame)
+            for sink in self._sinks:
+                if sink.wants_frames:
+                    sink.write_frame(frame)
+            events = self.pipeline.push_prepared(prepared, frame.image, frame.time_ns, number=frame.number)
+            yield from self._deliver(events)
+        if self._stop.is_set():
+            return
+        yield from self._deliver(self.pipeline.settle())
+        end = self._end("end")
+        self._ended = True
+        yield from self._deliver([end])
+
+    def _deliver(self, events: Sequence[Event]) -> Iterator[Event]:
+        for event in events:
+            for sink in self._sinks:
+                sink.write_event(event)
+        yield from events
+
+    def _end(self, reason: Literal["end", "closed", "interrupted", "error"], message: str = "") -> End:
+        end = self.pipeline.end(reason, message)
+        return End(end.reason, end.frames, end.encoded, end.scenes, self.source.decode_errors, message)
+
+    def _read(self) -> Iterator[Frame]:
+        yield from self.source
+
+    def _prepare(self) -> Iterator[tuple[Frame, Image]]:
+        for frame in self._reader.items():
+            yield frame, self.pipeline.prepare(frame.image)
+
+    def _finish(self, reason: Literal["closed", "interrupted", "error"], message: str = "") -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._stop.set()
+            deadline = time.monotonic() + 0.8
+            for worker in (self._preparer, self._reader):
+                worker.join(max(0.0, deadline - time.monotonic()))
+            if not self._reader.alive:  # the thread that reads owns the source until it is done
+                self.source.close()
+            if not self._ended:
+                end = self._end(reason, message)
+                for sink in self._sinks:
+                    with contextlib.suppress(Error):  # the first error is the one to report
+                        sink.write_event(end)
+            self.pipeline.close()
+            self._close_sinks(quiet=reason != "closed")
+
+    def _close_sinks(self, *, quiet: bool) -> None:
+        """Close every sink, even when one fails; the first failure is raised unless another error is on its way."""
+        failure: Error | None = None
+        for sink in self._sinks:
+            try:
+                sink.close()
+            except Error as error:
+                failure = failure or error
+        if failure is not None and not quiet:
+            raise failure
+
+
+class _Failure:
+    """An exception on its way from a worker to the consumer."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Worker(Generic[Item]):
+    """A daemon thread that runs a generator into a short queue."""
+
+    def __init__(self, name: str, generate: Callable[[], Iterator[Item]], stop: threading.Event) -> None:
+        self._generate = generate
+        self._stop = stop
+        self._queue: queue.Queue[Item | _Failure | None] = queue.Queue(QUEUE_FRAMES)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self, seconds: float) -> None:
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    def items(self) -> Iterator[Item]:
+        """What the thread makes, until it is done or the stream stops; raises what it raised."""
+        while not self._stop.is_set():
+            try:
+                item = self._queue.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+
+    def _work(self) -> None:
+        try:
+            for item in self._generate():
+                if not self._put(item):
+                    return
+            self._put(None)
+        except BaseException as error:
+            self._put(_Failure(error))
+
+    def _put(self, item: Item | _Failure | None) -> bool:
+        """Wait for room; False when the stream stops first."""
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
