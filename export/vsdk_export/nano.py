@@ -23,7 +23,7 @@ from .frames import pixels
 from .report import ExportReport
 
 PREPROCESSING = Preprocessing(
-    resize=Resize(height=IMAGE_SIZE, width=IMAGE_SIZE, filter="bilinear", reducing_gap=2.5),
+    resize=Resize(height=IMAGE_SIZE, width=IMAGE_SIZE, filter="bilinear", reducing_gap=1.0),
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
 )

@@ -19,6 +19,9 @@ from .frame import Image
 
 GRID = 16
 
+Blocks = npt.NDArray[np.float32]
+"""Mean colour of each block of a picture, float32 `[16, 16, 3]`, in levels of 255."""
+
 
 @dataclass(frozen=True)
 class GateSettings:
@@ -48,27 +51,26 @@ class Gate:
 
     def reset(self) -> None:
         """Forget the last encoded frame."""
-        self._reference: npt.NDArray[np.float32] | None = None
+        self._reference: Blocks | None = None
         self._encoded_ns = 0
 
-    def opens(self, picture: Image, t_ns: int) -> bool:
+    def opens(self, blocks: Blocks, t_ns: int) -> bool:
         """Whether this frame is to be encoded; if so, it becomes the one that later frames are compared with.
 
         Args:
-            picture: The resized picture, uint8 `[height, width, 3]`.
+            blocks: `block_means` of the resized picture; kept, not copied.
             t_ns: Its time.
         """
-        blocks = block_means(picture)
         opened = self._differs(blocks, t_ns)
         if opened:
             self._reference, self._encoded_ns = blocks, t_ns
         return opened
 
-    def is_flat(self, picture: Image) -> bool:
-        """Whether the picture is all of one brightness, apart from noise."""
-        return bool(block_means(picture).mean(axis=-1).std() < self.settings.flat)
+    def is_flat(self, blocks: Blocks) -> bool:
+        """Whether a picture with these `block_means` is all of one brightness, apart from noise."""
+        return bool(blocks.mean(axis=-1).std() < self.settings.flat)
 
-    def _differs(self, blocks: npt.NDArray[np.float32], t_ns: int) -> bool:
+    def _differs(self, blocks: Blocks, t_ns: int) -> bool:
         settings = self.settings
         if self._reference is None or not settings.enabled or t_ns - self._encoded_ns >= settings.interval * 1e9:
             return True
@@ -76,8 +78,8 @@ class Gate:
         return bool(difference.mean() > settings.mean or np.percentile(difference, 99) > settings.peak)
 
 
-def block_means(picture: Image) -> npt.NDArray[np.float32]:
-    """Mean colour of each block of a 16x16 grid, float32 `[16, 16, 3]`; a remainder at the edges is left out."""
+def block_means(picture: Image) -> Blocks:
+    """Mean colour of each block of a 16x16 grid over a picture, uint8 `[height, width, 3]`; edge remainders are left out."""
     height, width = picture.shape[0] // GRID * GRID, picture.shape[1] // GRID * GRID
     if height == 0 or width == 0:
         return np.asarray(picture, dtype=np.float32)

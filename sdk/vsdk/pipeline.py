@@ -20,7 +20,7 @@ from vsdk_runtimes.errors import ClosedError, InputError
 from .encoder import Encoder
 from .events import End, Event, Scene, SceneFeatures, Start
 from .frame import Image
-from .gate import Gate, GateSettings
+from .gate import Blocks, Gate, GateSettings, block_means
 from .loading import load
 from .scene_tilling import SceneTilling, SceneTillingSettings
 from .segment import EvenSample
@@ -34,6 +34,21 @@ LEADER_FRAMES = 250
 """A flat beginning (black leader) of at most so many frames belongs to the scene that follows it."""
 PICTURE_EVERY = 4
 PICTURE_WIDTH = 320
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `Pipeline.prepare` made of a frame.
+
+    Attributes:
+        resized: The encoder's input before normalisation, uint8 `[height, width, 3]`.
+        blocks: Its `block_means`, for the gate.
+        preview: A small copy of the frame, for people.
+    """
+
+    resized: Image
+    blocks: Blocks
+    preview: Image | None
 
 
 @dataclass
@@ -131,23 +146,30 @@ class Pipeline:
         if color not in ("rgb", "bgr"):
             raise InputError(f"color must be 'rgb' or 'bgr', not {color!r}")
         rgb = image[..., ::-1] if color == "bgr" and isinstance(image, np.ndarray) and image.ndim == 3 else image
-        return self.push_prepared(self.prepare(rgb), rgb, t_ns, number=number)
+        return self.push_prepared(self.prepare(rgb, preview=self.frames % PICTURE_EVERY == 0), t_ns, number=number)
 
-    def prepare(self, image: Image) -> Image:
-        """The stateless part of `push`, which may run in another thread: resize to the encoder's input."""
-        return self.encoder.preprocessor.resize(image)
+    def prepare(self, image: Image, *, preview: bool = False) -> Prepared:
+        """The stateless part of `push`, which may run in another thread: everything that looks at the whole image.
 
-    def push_prepared(self, prepared: Image, image: Image, t_ns: int, *, number: int | None = None) -> list[Event]:
-        """`push` of a frame that `prepare` has already resized."""
+        Args:
+            image: uint8 RGB `[height, width, 3]`, any strides; not kept.
+            preview: Also make the small copy from which a scene's picture is chosen; one in `PICTURE_EVERY` will do.
+
+        Raises:
+            InputError: The image is not acceptable.
+        """
+        resized = self.encoder.preprocessor.resize(image)
+        return Prepared(resized, block_means(resized), small_picture(image) if preview else None)
+
+    def push_prepared(self, prepared: Prepared, t_ns: int, *, number: int | None = None) -> list[Event]:
+        """`push` of what `prepare` made of a frame."""
         self._check_open()
         self._check_time(t_ns)
         events: list[Event] = [] if self._started else [self._start()]
-        entry = _Entry(self.frames if number is None else number, t_ns, None, None)
-        if self.frames % PICTURE_EVERY == 0:
-            entry.picture = small_picture(image)
+        entry = _Entry(self.frames if number is None else number, t_ns, None, prepared.preview)
         self.frames += 1
-        if self._is_worth_encoding(prepared, t_ns):
-            entry.encode = prepared
+        if self._is_worth_encoding(prepared.blocks, t_ns):
+            entry.encode = prepared.resized
             self._to_encode += 1
             self.encoded += 1
         self._waiting.append(entry)
@@ -155,13 +177,13 @@ class Pipeline:
             events += self._advance_waiting()
         return events
 
-    def _is_worth_encoding(self, prepared: Image, t_ns: int) -> bool:
+    def _is_worth_encoding(self, blocks: Blocks, t_ns: int) -> bool:
         """The gate's decision; flat pictures repeat the features before them, or wait for the first content."""
-        if self.gate.is_flat(prepared):
+        if self.gate.is_flat(blocks):
             leader_too_long = self._last_features is None and len(self._waiting) == LEADER_FRAMES
             if self._to_encode or not leader_too_long:
                 return False
-        return self.gate.opens(prepared, t_ns)
+        return self.gate.opens(blocks, t_ns)
 
     def flush(self) -> list[Event]:
         """The stream is over: settle everything, report the last scene and the end."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import vsdk
+from vsdk.gate import block_means
 
 
 def scene(seed: int = 0, size: int = 128) -> np.ndarray:
@@ -19,7 +20,7 @@ def noisy(picture: np.ndarray, sigma: float, seed: int) -> np.ndarray:
 
 def opened(pictures: list[np.ndarray], **settings: float) -> list[int]:
     gate = vsdk.Gate(vsdk.GateSettings(**settings))  # type: ignore[arg-type]
-    return [i for i, picture in enumerate(pictures) if gate.opens(picture, i * 40_000_000)]
+    return [i for i, picture in enumerate(pictures) if gate.opens(block_means(picture), i * 40_000_000)]
 
 
 def test_sensor_noise_does_not_open_it() -> None:
@@ -57,5 +58,5 @@ def test_disabled_it_is_always_open() -> None:
 @pytest.mark.parametrize("level", [0, 16, 128, 255])
 def test_flat_pictures_are_recognised_through_noise(level: int) -> None:
     gate = vsdk.Gate()
-    assert gate.is_flat(noisy(np.full((128, 128, 3), level, np.float32), 8, 1))
-    assert not gate.is_flat(noisy(scene(), 8, 1))
+    assert gate.is_flat(block_means(noisy(np.full((128, 128, 3), level, np.float32), 8, 1)))
+    assert not gate.is_flat(block_means(noisy(scene(), 8, 1)))

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from vsdk_runtimes import Bundle
 
     from ..events import End, Scene
-    from ..frame import Frame
     from ..gate import GateSettings
     from ..pipeline import FeatureHook
     from ..sinks.base import Sink
@@ -183,7 +182,7 @@ class _FrameProgress:
         self._progress.start()
         return self
 
-    def take(self, frame: Frame) -> None:
+    def take(self, _number: int, _seconds: float) -> None:
         """One more frame has come in."""
         summary = self._summary
         summary.frames += 1

@@ -126,8 +126,14 @@ class VideoFile(RecordedSource):
                 self._admit(f"{self._path}: frame {number}", *orientation.size(picture.width, picture.height))
                 stamp = stamp_of(picture)
                 seconds = timeline.place(stamp, None if following is None else stamp_of(following))
-                image = orientation.apply(converter.convert(picture))
-                yield Frame(image, number, seconds, stamp, time_base, time.monotonic_ns())
+                yield Frame(
+                    orientation.apply(converter.convert(picture)),  # in no variable: its memory serves the next picture
+                    number,
+                    seconds,
+                    stamp,
+                    time_base,
+                    time.monotonic_ns(),
+                )
         if number < 0 and self._decode_errors:
             raise SourceUnreadableError(
                 f"{self._path}: not one frame could be decoded; {self._decode_errors} packets are damaged",
