@@ -79,7 +79,7 @@ class Gate:
 
 
 def block_means(picture: Image) -> Blocks:
-    """Mean colour of each block of a 16x16 grid over a picture, uint8 `[height, width, 3]`; edge remainders are left out."""
+    """Mean colour of each block of a 16x16 grid over a uint8 `[height, width, 3]` picture; a remainder is left out."""
     height, width = picture.shape[0] // GRID * GRID, picture.shape[1] // GRID * GRID
     if height == 0 or width == 0:
         return np.asarray(picture, dtype=np.float32)

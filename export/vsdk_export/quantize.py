@@ -1,0 +1,230 @@
+"""The int8 graph: static quantisation that ONNX Runtime's CPU kernels and TensorRT both accept.
+
+One recipe: QuantizeLinear/DequantizeLinear pairs around MatMul, Gemm and Conv, everything signed and symmetric (zero
+point 0), weights a scale for each output channel, activations a scale for each tensor, biases left in float. Any other
+recipe of ONNX Runtime's quantiser is refused by TensorRT's parser. The ranges of activations come from calibration
+batches, so those must be what the graph sees in use: for a recurrent graph that means states from a long run, since a
+state that calibration never saw is clipped, and the clipped state is fed back.
+
+A quantiser that finds nothing to quantise writes its input and reports no error, so the nodes are counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from vsdk_runtimes.errors import ExportError, InputError
+from vsdk_runtimes.onnxruntime_engine import import_onnxruntime
+
+from .graph import write_graph
+from .network import Arrays
+
+QUANTISED = ("MatMul", "Gemm", "Conv")
+MIN_BATCHES = 8
+# Operators that move values about without computing: a tensor behind them is still the graph's input.
+_MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Identity", "Cast"})
+
+
+@dataclass(frozen=True)
+class QuantisedNodes:
+    """What a quantised graph holds.
+
+    Attributes:
+        weighted: MatMul, Gemm and Conv nodes with a weight tensor, all of them behind int8 weights.
+        pairs: QuantizeLinear nodes.
+        left: MatMul, Gemm and Conv nodes that stayed in float.
+    """
+
+    weighted: int
+    pairs: int
+    left: int
+
+
+def quantize(model: ir.Model, calibration: Sequence[Arrays], *, keep_float: Sequence[str] = ()) -> ir.Model:
+    """The int8 version of an fp32 graph; the original is left as it was.
+
+    Args:
+        model: From `trace`.
+        calibration: All inputs of the graph by name, one mapping for each run; at least 8, from real use.
+        keep_float: Graph inputs whose own matrix products stay in float, because their error would be fed back: the
+            cache of a memory is copied through such a product in every step.
+
+    Raises:
+        InputError: Too few calibration batches, or they do not fit the graph.
+        ExportError: There was nothing to quantise, or the result is not the recipe above.
+    """
+    if len(calibration) < MIN_BATCHES:
+        raise InputError(
+            f"static quantisation needs at least {MIN_BATCHES} calibration batches, and got {len(calibration)}",
+            hint="Run the float graph on real input for a while and pass what it saw.",
+        )
+    _check_calibration(model, calibration)
+    quantisation = _import_quantisation()
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        plain = write_graph(model, Path(folder) / "fp32.onnx")[0]
+        prepared, written = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        # Merges MatMul and Add into Gemm; without it the quantised graph is no faster than the float one.
+        quantisation.shape_inference.quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+        quantisation.quantize_static(
+            str(prepared),
+            str(written),
+            _Reader(calibration),
+            quant_format=quantisation.QuantFormat.QDQ,
+            activation_type=quantisation.QuantType.QInt8,
+            weight_type=quantisation.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=list(QUANTISED),
+            nodes_to_exclude=_products_of(ir.load(prepared), keep_float),
+            calibrate_method=quantisation.CalibrationMethod.MinMax,
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+        )
+        found = ir.load(written)
+        ir.external_data.load_to_model(found)
+    _clean(found, model)
+    check_quantised(found)
+    return found
+
+
+def check_quantised(model: ir.Model) -> QuantisedNodes:
+    """Count what was quantised, and hold it against the recipe.
+
+    Raises:
+        ExportError: Nothing was quantised, a zero point is not 0, a bias or an activation is not signed 8 bits, or a
+            node with weights stayed in float.
+    """
+    pairs = weighted = left = 0
+    for node in model.graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            pairs += node.op_type == "QuantizeLinear"
+            _check_zero_point(node)
+        elif node.op_type in QUANTISED:
+            quantised = [_is_dequantised(value) for value in node.inputs[:2]]
+            if all(quantised):
+                weighted += any(_is_quantised_weight(value) for value in node.inputs[:2])
+            else:
+                left += 1
+                if any(value is not None and value.is_initializer() for value in node.inputs[:2]):
+                    raise ExportError(f"int8: the weights of {node.op_type} {node.name!r} stayed in float")
+    if pairs == 0 or weighted == 0:
+        raise ExportError(
+            "int8: the quantiser found nothing to quantise in this graph",
+            hint="Export it at fp32 or fp16; and please report which checkpoint it was.",
+        )
+    return QuantisedNodes(weighted, pairs, left)
+
+
+def _check_zero_point(node: ir.Node) -> None:
+    zero_point = node.inputs[2] if len(node.inputs) > 2 else None
+    if zero_point is None or zero_point.const_value is None:
+        raise ExportError(f"int8: {node.op_type} {node.name!r} does not say its type by a zero point")
+    values = zero_point.const_value.numpy()
+    if values.dtype != np.int8 or values.any():
+        raise ExportError(f"int8: {node.op_type} {node.name!r} is not signed and symmetric, as TensorRT asks")
+
+
+def _is_dequantised(value: ir.Value | None) -> bool:
+    producer = None if value is None else value.producer()
+    return producer is not None and producer.op_type == "DequantizeLinear"
+
+
+def _is_quantised_weight(value: ir.Value | None) -> bool:
+    producer = None if value is None else value.producer()
+    source = None if producer is None else producer.inputs[0]
+    return source is not None and source.is_initializer()
+
+
+def _products_of(model: ir.Model, names: Sequence[str]) -> list[str]:
+    """Names of the quantisable nodes that read one of these graph inputs as it is."""
+    chosen = []
+    for node in model.graph:
+        if node.op_type in QUANTISED and any(_input_behind(value) in names for value in node.inputs):
+            assert node.name is not None
+            chosen.append(node.name)
+    return chosen
+
+
+def _input_behind(value: ir.Value | None) -> str | None:
+    """The graph input that a value is, apart from moves; None for anything computed."""
+    while value is not None and not value.is_graph_input():
+        producer = value.producer()
+        value = producer.inputs[0] if producer is not None and producer.op_type in _MOVES else None
+    return None if value is None else value.name
+
+
+def _check_calibration(model: ir.Model, calibration: Sequence[Arrays]) -> None:
+    names = {str(value.name) for value in model.graph.inputs}
+    for number, batch in enumerate(calibration):
+        if set(batch) != names:
+            raise InputError(
+                f"calibration batch {number} has the inputs {sorted(batch)}, but the graph takes {sorted(names)}"
+            )
+        for name, array in batch.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InputError(f"calibration batch {number}: input {name!r} is not finite")
+
+
+class _Reader:
+    """Calibration batches as ONNX Runtime's quantiser asks for them."""
+
+    def __init__(self, batches: Sequence[Arrays]) -> None:
+        self._batches: Iterator[Arrays] = iter(batches)
+
+    def get_next(self) -> Mapping[str, Any] | None:
+        """The next batch, or None at the end."""
+        batch = next(self._batches, None)
+        return None if batch is None else {name: np.ascontiguousarray(array) for name, array in batch.items()}
+
+    def __iter__(self) -> _Reader:
+        return self
+
+    def __next__(self) -> Mapping[str, Any]:
+        batch = self.get_next()
+        if batch is None:
+            raise StopIteration
+        return batch
+
+
+def _import_quantisation() -> Any:
+    import_onnxruntime()
+    from onnxruntime import quantization
+    from onnxruntime.quantization import shape_inference  # noqa: F401  # not imported by its package
+
+    return quantization
+
+
+def _clean(model: ir.Model, original: ir.Model) -> None:
+    """Drop what the quantiser added for people; only standard operators of the original's opset may be left."""
+    passes.RemoveUnusedNodesPass()(model)
+    passes.RemoveUnusedOpsetsPass()(model)
+    passes.ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    model.producer_name = original.producer_name
+    model.producer_version = original.producer_version
+    model.ir_version = original.ir_version
+    model.graph.name = original.graph.name
+    if unknown := {node.domain for node in model.graph if node.domain not in ("", "ai.onnx")}:
+        raise ExportError(f"int8: the quantised graph uses operators outside the ONNX standard: {sorted(unknown)}")
+    if model.opset_imports.get("") != original.opset_imports.get(""):
+        raise ExportError(f"int8: the quantiser changed the opset to {model.opset_imports.get('')}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser logs advice to the root logger; it would scroll through the user's terminal."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
