@@ -66,7 +66,7 @@ def end_of(sink: Recorder) -> vsdk.End:
 
 
 def no_threads_left() -> bool:
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while any(t.name.startswith("vsdk-") for t in threading.enumerate()):
         if time.monotonic() > deadline:
             return False
