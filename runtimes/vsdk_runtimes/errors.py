@@ -25,6 +25,11 @@ Error
 │   ├── SourceChangedError            frame size changed where the consumer cannot follow
 │   └── SourceTimeoutError            nothing arrived in time
 ├── SinkError                       results cannot be written
+├── StateError                      a saved memory cannot be used
+│   ├── StateNotFoundError            no such file, or it cannot be read
+│   ├── StateDamagedError             not such a file, cut short or altered
+│   ├── StateSchemaError              of a schema version that is not known
+│   └── StateMismatchError            saved with another bundle
 └── ExportError                     a checkpoint cannot be turned into a bundle
     ├── CheckpointError               missing, incomplete, or not of the stated format
     │   └── UnsafeCheckpointError     weights only as a pickle, which can run code when opened
@@ -127,6 +132,26 @@ class SourceTimeoutError(SourceError):
 
 class SinkError(Error):
     """Results cannot be written."""
+
+
+class StateError(Error):
+    """A saved memory cannot be used."""
+
+
+class StateNotFoundError(StateError):
+    """No such file, or it cannot be read."""
+
+
+class StateDamagedError(StateError):
+    """The file is not a saved memory, or it was cut short or altered."""
+
+
+class StateSchemaError(StateError):
+    """The file has a schema version that this vsdk does not know."""
+
+
+class StateMismatchError(StateError):
+    """The file was saved with another bundle."""
 
 
 class ExportError(Error):

@@ -24,6 +24,11 @@ from vsdk_runtimes.errors import (
     SourceNotFoundError,
     SourceTimeoutError,
     SourceUnreadableError,
+    StateDamagedError,
+    StateError,
+    StateMismatchError,
+    StateNotFoundError,
+    StateSchemaError,
     UnsafeCheckpointError,
     UnsupportedModelError,
 )
@@ -52,6 +57,11 @@ __all__ = [
     "SourceNotFoundError",
     "SourceTimeoutError",
     "SourceUnreadableError",
+    "StateDamagedError",
+    "StateError",
+    "StateMismatchError",
+    "StateNotFoundError",
+    "StateSchemaError",
     "UnsafeCheckpointError",
     "UnsupportedModelError",
 ]

@@ -2,6 +2,7 @@
 
 `vsdk/events.schema.json` describes the JSON lines; `to_json` makes them. Arrays stay in the dataclass and never go into
 JSON. The first event of a stream is `Start`, the last is `End`; scenes come in order and tile the stream.
+A bundle with a memory adds a `MemoryUpdate` after each scene.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +92,31 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class MemoryUpdate:
+    """The scene that has just closed is remembered; follows its scene event, where the bundle has a memory.
+
+    Entries are named by the numbers of their first and last segment. Segments are counted over the life of the memory:
+    unless it was kept or restored from an earlier stream, a segment has the number of its scene.
+
+    Attributes:
+        scene: Index of the scene.
+        segment: Number of its segment.
+        entries: How many entries are remembered now.
+        capacity: How many there can be.
+        merged: The entry that two became to make room, or None.
+        evicted: The entry that was forgotten to make room, or None.
+    """
+
+    type: ClassVar[Literal["memory"]] = "memory"
+    scene: int
+    segment: int
+    entries: int
+    capacity: int
+    merged: tuple[int, int] | None = None
+    evicted: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class End:
     """The stream is over.
 
@@ -112,7 +138,7 @@ class End:
     message: str = ""
 
 
-Event = Start | Scene | End
+Event = Start | Scene | MemoryUpdate | End
 
 
 def to_dict(event: Event) -> dict[str, Any]:
@@ -120,8 +146,7 @@ def to_dict(event: Event) -> dict[str, Any]:
     content: dict[str, Any] = {"type": event.type}
     for item in fields(event):
         if item.metadata.get("json", True):
-            value = getattr(event, item.name)
-            content[item.name] = round(value, 6) if isinstance(value, float) else value
+            content[item.name] = _plain(getattr(event, item.name))
     return content
 
 
@@ -136,8 +161,10 @@ def from_dict(content: Mapping[str, Any]) -> Event:
     Raises:
         ValueError: Unknown type or fields.
     """
-    kinds: dict[str, type[Event]] = {"start": Start, "scene": Scene, "end": End}
-    arguments = dict(content)
+    kinds: dict[str, type[Event]] = {kind.type: kind for kind in get_args(Event)}
+    arguments: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
     kind = kinds.get(str(arguments.pop("type", None)))
     if kind is None:
         raise ValueError(f"unknown event type {content.get('type')!r}")
@@ -145,3 +172,10 @@ def from_dict(content: Mapping[str, Any]) -> Event:
         return kind(**arguments)
     except TypeError as error:
         raise ValueError(f"not a {kind.type} event: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as JSON has it."""
+    if isinstance(value, float):
+        return round(value, 6)
+    return list(value) if isinstance(value, tuple) else value

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from vsdk.events import SCHEMA, End, Event, Scene, Start, from_dict, to_dict, to_json
+from vsdk.events import SCHEMA, End, Event, MemoryUpdate, Scene, Start, from_dict, to_dict, to_json
 
 SCHEMA_FILE = json.loads(resources.files("vsdk").joinpath("events.schema.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA_FILE)
@@ -30,6 +30,10 @@ scenes = st.builds(
     end=seconds,
     depth=st.none() | st.floats(0, 4),
 )
+ranges = st.none() | st.tuples(counts, counts)
+updates = st.builds(
+    MemoryUpdate, scene=counts, segment=counts, entries=counts, capacity=counts, merged=ranges, evicted=ranges
+)
 ends = st.builds(
     End,
     reason=st.sampled_from(["end", "closed", "interrupted", "error"]),
@@ -39,11 +43,12 @@ ends = st.builds(
     decode_errors=counts,
     message=st.text(),
 )
-events: st.SearchStrategy[Event] = st.one_of(starts, scenes, ends)
+events: st.SearchStrategy[Event] = st.one_of(starts, scenes, updates, ends)
 
 EXAMPLES: dict[str, Event] = {
     "start": Start("a.mp4", "nano", "0" * 64, "onnxruntime 1.32 on cpu, fp32"),
     "scene": Scene(0, 0, 29, 0.0, 1.2, 0.8),
+    "memory": MemoryUpdate(40, 40, 32, 32, merged=(3, 9)),
     "end": End("end", 30, 10, 1),
 }
 
@@ -96,6 +101,9 @@ def changed(name: str, **changes: Any) -> dict[str, Any]:
         changed("scene", end_frame=1.5),
         changed("scene", picture=[0]),
         changed("scene", depth="deep"),
+        changed("memory", merged=[3]),
+        changed("memory", evicted=[0, -1]),
+        changed("memory", segment=None),
         changed("end", reason="tired"),
         {key: value for key, value in to_dict(EXAMPLES["end"]).items() if key != "frames"},
         {},

@@ -70,7 +70,7 @@ class ContactSheet(FileSink):
         elif isinstance(event, End):
             if event.reason != "end":
                 self._remark = f"stopped early ({event.reason})"
-        else:
+        elif isinstance(event, Scene):
             self._take_scene(event)
 
     def _take_scene(self, scene: Scene) -> None:
