@@ -45,6 +45,42 @@ class StateSpec(_Part):
     init: str | None = None
 
 
+class MemorySpec(_Part):
+    """What kind of memory a recurrent bridge keeps: what the run side has to know to fill and to read its cache.
+
+    An entry of the cache is what one segment leaves behind: `blocks` blocks of tokens, each valid or not on its own.
+
+    Attributes:
+        variant: What is cached: the segment's memory tokens (one block), or its patch tokens (a block for each frame).
+        capacity: Slots of the cache; 0 for a bridge without retrieval, which has no cache.
+        tokens: Memory tokens.
+        blocks: Blocks of an entry: 1, or `frames`.
+        frames: Most frames of a segment.
+        grid: Side of the square of tokens that a frame has after pooling.
+        restart_every: Every so many segments the bridge starts from its initial memory, while the cache stays; None:
+            only the first does.
+        eviction: What happens when every slot is taken: the two most alike neighbours become one, or the oldest goes.
+        positions: Embeddings of segment numbers; 0 where there are none. Segments past the last one share it.
+    """
+
+    variant: Literal["memories", "patches"] = "memories"
+    capacity: NonNegativeInt
+    tokens: PositiveInt
+    blocks: PositiveInt = 1
+    frames: PositiveInt
+    grid: PositiveInt
+    restart_every: PositiveInt | None = None
+    eviction: Literal["merge", "oldest"] = "merge"
+    positions: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _blocks_follow_variant(self) -> MemorySpec:
+        expected = 1 if self.variant == "memories" else self.frames
+        if self.blocks != expected:
+            raise ValueError(f"a cache of {self.variant} has {expected} blocks in an entry, not {self.blocks}")
+        return self
+
+
 class Resize(_Part):
     """Either `shortest_edge` (keeps the aspect) or `height` and `width`; the filter is Pillow's, with antialiasing.
 
@@ -116,6 +152,7 @@ class ComponentSpec(_Part):
     layer: int | Literal["last"] | None = None
     preprocessing: Preprocessing | None = None
     text: TextInput | None = None
+    memory: MemorySpec | None = None
     assets: dict[str, str] = {}
     parity: dict[Precision, dict[str, Deviation]] = {}
 
