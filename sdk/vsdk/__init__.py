@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from .encoder import Encoder, Features, TextEncoder
     from .errors import Error
-    from .events import End, Event, Scene, SceneFeatures, Start
+    from .events import End, Event, MemoryUpdate, Scene, SceneFeatures, Start
     from .frame import Frame
     from .gate import Gate, GateSettings
     from .loading import load
+    from .memory.bridge import MemoryBridge
+    from .memory.entry import MemoryEntry
+    from .memory.memory import Memory, MemorySettings
     from .pipeline import Pipeline
     from .preprocessing import Preprocessor
     from .scene_tilling import Boundary, SceneTilling, SceneTillingSettings
@@ -47,6 +50,11 @@ _WHERE = {
     "Gate": "vsdk.gate",
     "GateSettings": "vsdk.gate",
     "Match": "vsdk.searching",
+    "Memory": "vsdk.memory.memory",
+    "MemoryBridge": "vsdk.memory.bridge",
+    "MemoryEntry": "vsdk.memory.entry",
+    "MemorySettings": "vsdk.memory.memory",
+    "MemoryUpdate": "vsdk.events",
     "Pipeline": "vsdk.pipeline",
     "Preprocessor": "vsdk.preprocessing",
     "Scene": "vsdk.events",
@@ -78,6 +86,11 @@ __all__ = [
     "Gate",
     "GateSettings",
     "Match",
+    "Memory",
+    "MemoryBridge",
+    "MemoryEntry",
+    "MemorySettings",
+    "MemoryUpdate",
     "Pipeline",
     "Preprocessor",
     "Scene",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,33 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder says of n pictures: `cls [n, width]` and, where the bundle has it, `embedding [n, width]`."""
+    """What the encoder says of n pictures, all float32.
+
+    Attributes:
+        cls: Class tokens `[n, width]`.
+        embedding: Projected embeddings `[n, width]`, where the bundle has them.
+        patches: Patch tokens `[n, patches, width]`, where they were asked for.
+    """
 
     cls: Vectors
     embedding: Vectors | None
+    patches: Vectors | None = None
 
-    def row(self, index: int) -> tuple[Vectors, Vectors | None]:
-        """Those of one picture: `cls [width]` and `embedding [width]`."""
-        return self.cls[index], None if self.embedding is None else self.embedding[index]
+    def row(self, index: int) -> FrameFeatures:
+        """Those of one picture; its patch tokens are a copy, so that they do not keep the others in memory."""
+        return FrameFeatures(
+            self.cls[index],
+            None if self.embedding is None else self.embedding[index],
+            None if self.patches is None else self.patches[index].copy(),
+        )
+
+
+class FrameFeatures(NamedTuple):
+    """What the encoder says of one picture: `cls [width]`, `embedding [width]`, `patches [patches, width]`."""
+
+    cls: Vectors
+    embedding: Vectors | None
+    patches: Vectors | None
 
 
 class Encoder:
@@ -39,6 +58,7 @@ class Encoder:
     Args:
         bundle: Must have a component with the role `encoder` that takes single images.
         device, engine, precision, threads: As for `vsdk_runtimes.load`.
+        patches: Also give patch tokens, where the bundle has them.
 
     Raises:
         BundleSchemaError: The bundle has no such component.
@@ -53,6 +73,7 @@ class Encoder:
         engine: str = "onnxruntime",
         precision: Precision | None = None,
         threads: int | None = None,
+        patches: bool = False,
     ) -> None:
         component = bundle.component("encoder")
         if component.spec.preprocessing is None or component.spec.frames_per_call != 1:
@@ -60,7 +81,8 @@ class Encoder:
         self.bundle = bundle
         self.preprocessor = Preprocessor(component.spec.preprocessing)
         self.session: Session = load(component, precision=precision, device=device, engine=engine, threads=threads)
-        self._outputs = [name for name in ("cls", "embedding") if name in component.spec.outputs]
+        wanted = ("cls", "embedding", "patches") if patches else ("cls", "embedding")
+        self._outputs = [name for name in wanted if name in component.spec.outputs]
         self._pixels: Vectors | None = None
 
     def encode(self, pictures: Sequence[Image]) -> Features:
@@ -72,16 +94,19 @@ class Encoder:
         if self._pixels is None or len(self._pixels) != len(pictures):
             self._pixels = None
         self._pixels = self.preprocessor.normalise(pictures, out=self._pixels)
-        results = self.session.run({"pixels": self._pixels}, outputs=self._outputs)
-        return Features(results["cls"], results.get("embedding"))
+        return self._run(self._pixels)
 
     def encode_images(self, images: Sequence[Image]) -> Features:
-        """Resize and encode RGB images of any size, uint8 `[height, width, 3]`."""
-        return self.encode([self.preprocessor.resize(image) for image in images])
+        """Resize and encode RGB images of any size, uint8 `[height, width, 3]`; from any thread."""
+        return self._run(self.preprocessor.normalise([self.preprocessor.resize(image) for image in images]))
 
     def close(self) -> None:
         """Free the engine."""
         self.session.close()
+
+    def _run(self, pixels: Vectors) -> Features:
+        results = self.session.run({"pixels": pixels}, outputs=self._outputs)
+        return Features(results["cls"], results.get("embedding"), results.get("patches"))
 
 
 class TextEncoder:

@@ -1,6 +1,6 @@
 """The pipeline: pushed frames become events. Synchronous, no threads, for applications that own the loop.
 
-gate -> preprocess -> encoder (micro-batches) -> SceneTilling -> scene -> events
+gate -> preprocess -> encoder (micro-batches) -> SceneTilling -> scene -> memory -> events
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import numpy.typing as npt
 from vsdk_runtimes import Bundle, Precision
 from vsdk_runtimes.errors import ClosedError, InputError
 
-from .encoder import Encoder
+from .encoder import Encoder, FrameFeatures
 from .events import End, Event, Scene, SceneFeatures, Start
 from .frame import Image
 from .gate import Blocks, Gate, GateSettings, block_means
 from .loading import load
+from .memory.memory import Memory, MemorySettings
 from .scene_tilling import SceneTilling, SceneTillingSettings
 from .segment import EvenSample
 from .settings import gate_settings, scene_settings
@@ -61,6 +62,7 @@ class _Entry:
     picture: Image | None
     cls: Vector | None = None
     embedding: Vector | None = None
+    patches: Vector | None = None
 
 
 class Pipeline:
@@ -68,12 +70,17 @@ class Pipeline:
 
     Args:
         bundle: A loaded bundle or its folder; None is the model that ships with vsdk.
-        device, engine, precision, threads: On what the encoder runs, as for `vsdk_runtimes.load`.
+        device, engine, precision, threads: On what the encoder and the memory run, as for `vsdk_runtimes.load`.
         batch: Frames to encode at a time; 1 answers soonest.
         gate: Settings of the gate; None takes the bundle's.
         scenes: Settings of SceneTilling; None takes the bundle's.
+        memory: True remembers each scene where the bundle has a memory bridge; False does not; settings ask for it.
         source: Name that the start event carries.
         on_features: Called for each frame once its features are known.
+
+    Attributes:
+        memory: What is remembered; None without a memory. It stays readable when a stream has ended, until the next
+            one starts.
 
     Example:
         ```python
@@ -97,13 +104,29 @@ class Pipeline:
         batch: int = 1,
         gate: GateSettings | None = None,
         scenes: SceneTillingSettings | None = None,
+        memory: bool | MemorySettings = True,
         source: str = "pushed frames",
         on_features: FeatureHook | None = None,
     ) -> None:
         if batch < 1:
             raise InputError(f"batch must be at least 1, not {batch}")
         self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
-        self.encoder = Encoder(self.bundle, device=device, engine=engine, precision=precision, threads=threads)
+        settings = memory if isinstance(memory, MemorySettings) else None
+        remembers = settings is not None or (memory is True and self.bundle.has("bridge"))
+        self.encoder = Encoder(
+            self.bundle, device=device, engine=engine, precision=precision, threads=threads, patches=remembers
+        )
+        self.memory: Memory | None = None
+        if remembers:
+            self.memory = Memory(
+                self.bundle,
+                device=device,
+                engine=engine,
+                precision=precision,
+                threads=threads,
+                settings=settings,
+                encoder=self.encoder,
+            )
         self.gate = Gate(gate or gate_settings(self.bundle))
         self.scenes = SceneTilling(scenes or scene_settings(self.bundle))
         self.batch = batch
@@ -113,7 +136,10 @@ class Pipeline:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the stream so far; the next frame starts a new one. What was not flushed is lost."""
+        """Forget the stream so far; the next frame starts a new one. What was not flushed is lost.
+
+        The memory stays as it is until that frame comes.
+        """
         self.gate.reset()
         self.scenes.reset()
         self.frames = self.encoded = 0
@@ -124,7 +150,7 @@ class Pipeline:
         self._to_encode = 0  # of those that wait
         self._undecided: deque[_Entry] = deque()
         self._decided = 0  # how many frames have left `_undecided`
-        self._last_features: tuple[Vector, Vector | None] | None = None
+        self._last_features: FrameFeatures | None = None
         self._scene = _OpenScene(0)
 
     def push(
@@ -198,8 +224,7 @@ class Pipeline:
         while self._undecided:
             self._scene.add(self._undecided.popleft())
         if self._scene.count and self._last_ns is not None:
-            events.append(self._scene.event(self._last_ns + self._interval_ns, None, self.bundle.digest))
-            self._scene = _OpenScene(self._scene.index + 1)
+            events += self._finish_scene(self._last_ns + self._interval_ns, None)
         return events
 
     def end(self, reason: Literal["end", "closed", "interrupted", "error"], message: str = "") -> End:
@@ -209,12 +234,16 @@ class Pipeline:
         return event
 
     def close(self) -> None:
-        """Free the engine. Idempotent."""
+        """Free the engines. Idempotent."""
         self._closed = True
+        if self.memory is not None:
+            self.memory.close()
         self.encoder.close()
 
     def _start(self) -> Start:
         self._started = True
+        if self.memory is not None:
+            self.memory.begin_stream()
         info = self.encoder.session.info
         runs_on = f"{info.engine} {info.engine_version} on {info.device}, {info.precision}"
         return Start(self.source, self.bundle.manifest.name, self.bundle.digest, runs_on)
@@ -249,7 +278,7 @@ class Pipeline:
             if encoded and features is not None:
                 self._last_features = features.row(next(rows))
             assert self._last_features is not None
-            entry.cls, entry.embedding = self._last_features
+            entry.cls, entry.embedding, entry.patches = self._last_features
             events += self._settle_frame(entry, encoded)
         self._waiting.clear()
         self._to_encode = 0
@@ -277,9 +306,16 @@ class Pipeline:
         while self._decided <= last:
             self._scene.add(self._undecided.popleft())
             self._decided += 1
-        event = self._scene.event(self._undecided[0].t_ns, depth, self.bundle.digest)
-        self._scene = _OpenScene(self._scene.index + 1)
-        return [event]
+        return self._finish_scene(self._undecided[0].t_ns, depth)
+
+    def _finish_scene(self, end_ns: int, depth: float | None) -> list[Event]:
+        """Report the scene, remember it, and open the next one."""
+        scene = self._scene.event(end_ns, depth, self.bundle.digest)
+        events: list[Event] = [scene]
+        if self.memory is not None:
+            events.append(self.memory.remember(scene, self._scene.patches(self.memory.bridge.frames)))
+        self._scene = _OpenScene(scene.index + 1)
+        return events
 
 
 class _OpenScene:
@@ -322,6 +358,10 @@ class _OpenScene:
             features,
             self._pictures.middle(),
         )
+
+    def patches(self, count: int) -> Vector:
+        """Patch tokens of the segment of at most `count` frames, float32 `[n, patches, width]`."""
+        return np.stack([entry.patches for entry in self._segment.choose(count) if entry.patches is not None])
 
 
 def small_picture(image: Image) -> Image:

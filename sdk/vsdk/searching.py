@@ -36,6 +36,7 @@ def search(
     text: str | None = None,
     bundle: Bundle | str | os.PathLike[str] | None = None,
     top: int = 5,
+    encoder: Encoder | None = None,
 ) -> list[Match]:
     """Rank scenes by their most similar frame.
 
@@ -45,6 +46,7 @@ def search(
         text: Words; needs a bundle with a text tower.
         bundle: The bundle that made the scenes; None is the model that ships with vsdk.
         top: How many to return at most.
+        encoder: One of this bundle that is open already; None opens one, which serves later searches too.
 
     Returns:
         Matches, best first.
@@ -57,7 +59,7 @@ def search(
         raise InputError("search needs either image= or text=")
     opened = bundle if isinstance(bundle, Bundle) else load(bundle)
     if image is not None:
-        features = _encoder(opened).encode_images([image])
+        features = (encoder or _encoder(opened)).encode_images([image])
         by_embedding = features.embedding is not None
         query = features.cls[0] if features.embedding is None else features.embedding[0]
     else:

@@ -28,6 +28,7 @@ from vsdk_runtimes.errors import ClosedError, Error
 from .events import End, Event
 from .frame import Frame, Image
 from .gate import GateSettings
+from .memory.memory import Memory, MemorySettings
 from .pipeline import PICTURE_EVERY, FeatureHook, Pipeline, Prepared
 from .scene_tilling import SceneTillingSettings
 from .sinks.base import Sink
@@ -60,9 +61,10 @@ class Stream:
     Args:
         bundle: A loaded bundle or its folder; None is the model that ships with vsdk.
         source: A video file, a folder of images, an iterable of RGB arrays, or an open `Source`.
-        device, engine, precision, threads: On what the encoder runs, as for `vsdk_runtimes.load`.
+        device, engine, precision, threads: On what the encoder and the memory run, as for `vsdk_runtimes.load`.
         batch: Frames to encode at a time.
         gate, scenes: Settings; None takes the bundle's.
+        memory: True remembers each scene where the bundle has a memory bridge; False does not; settings ask for it.
         sinks: Each gets every event (and, if it wants them, every frame), and is closed with the stream.
         on_features: Called for each frame with its number, time, class token and whether it was encoded.
         on_frame: Called for each frame as it is taken in, with its number and time in seconds, for progress displays.
@@ -90,6 +92,7 @@ class Stream:
         batch: int = BATCH,
         gate: GateSettings | None = None,
         scenes: SceneTillingSettings | None = None,
+        memory: bool | MemorySettings = True,
         sinks: Sequence[Sink] = (),
         on_features: FeatureHook | None = None,
         on_frame: Callable[[int, float], None] | None = None,
@@ -105,6 +108,7 @@ class Stream:
                 batch=batch,
                 gate=gate,
                 scenes=scenes,
+                memory=memory,
                 source=self.source.info.name,
                 on_features=on_features,
             )
@@ -127,6 +131,11 @@ class Stream:
         if self._events is None:
             self._events = self._run()
         return self._events
+
+    @property
+    def memory(self) -> Memory | None:
+        """What is remembered of the stream so far; None without a memory."""
+        return self.pipeline.memory
 
     def close(self) -> None:
         """Stop. Idempotent, callable from any thread, returns within a second. Sinks get an end event."""

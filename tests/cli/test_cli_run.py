@@ -32,7 +32,9 @@ def lines_of(text: str) -> list[dict[str, Any]]:
     assert events[0]["type"] == "start"
     assert events[-1]["type"] == "end"
     scenes = [event for event in events if event["type"] == "scene"]
-    assert len(scenes) == len(events) - 2 == events[-1]["scenes"]
+    memories = [event for event in events if event["type"] == "memory"]
+    assert len(scenes) == len(events) - len(memories) - 2 == events[-1]["scenes"]
+    assert [event["scene"] for event in memories] in ([], [scene["index"] for scene in scenes])
     assert [scene["index"] for scene in scenes] == list(range(len(scenes)))
     for before, after in pairwise(scenes):
         assert after["start_frame"] == before["end_frame"] + 1
@@ -49,7 +51,7 @@ def test_every_output_is_written_and_can_be_read(clip: Path, tmp_path: Path, vsd
     assert done.stdout == ""
 
     events = lines_of(jsonl.read_text())
-    scenes = events[1:-1]
+    scenes = [event for event in events if event["type"] == "scene"]
     assert [(scene["start_frame"], scene["end_frame"]) for scene in scenes] == [(0, CUT - 1), (CUT, FRAMES - 1)]
     assert scenes[1]["start"] == pytest.approx(CUT / 25, abs=1e-6)
     assert events[-1]["reason"] == "end"
@@ -87,7 +89,7 @@ def test_a_folder_of_images_is_a_source(clip: Path, tmp_path: Path, vsdk_command
             frame.to_image().save(folder / f"{number:04d}.png")
     done = vsdk_command("run", folder, "--jsonl", "-", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert [event["start_frame"] for event in lines_of(done.stdout)[1:-1]] == [0, CUT]
+    assert [event["start_frame"] for event in lines_of(done.stdout) if event["type"] == "scene"] == [0, CUT]
 
 
 def test_no_gate_encodes_every_frame(clip: Path, vsdk_command: Any) -> None:

@@ -15,14 +15,19 @@ from .console import examples, shape, size, stdout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vsdk_runtimes import Bundle
-    from vsdk_runtimes.manifest import ComponentSpec, Preprocessing, TensorSpec
+    from vsdk_runtimes import Bundle, Component
+    from vsdk_runtimes.manifest import ComponentSpec, MemorySpec, Preprocessing, TensorSpec
 
 EXAMPLES = examples(
     ("vsdk inspect", "The model that ships with vsdk."),
     ("vsdk inspect clip-bundle --verify", "Another bundle, with every file hashed again."),
     ("vsdk inspect clip-bundle --json | jq -r .digest", "The digest, to pin it: vsdk.load(path, digest=...)"),
 )
+
+_EVICTION = {
+    "merge": "merge: when every slot is taken, the two neighbours that are most alike become one",
+    "oldest": "oldest: when every slot is taken, the oldest entry is forgotten",
+}
 
 
 def inspect(
@@ -66,12 +71,13 @@ def _show(bundle: Bundle) -> None:
             "gate": _settings(manifest.pipeline.gate.model_dump(exclude_none=True)),
         },
     )
-    for name, spec in manifest.components.items():
-        _show_pairs(f"component {name}", _component(bundle, spec))
-        _show_parity(spec)
+    for name, component in bundle.components.items():
+        _show_pairs(f"component {name}", _component(component))
+        _show_parity(component.spec)
 
 
-def _component(bundle: Bundle, spec: ComponentSpec) -> dict[str, str]:
+def _component(component: Component) -> dict[str, str]:
+    bundle, spec = component.bundle, component.spec
     graphs = [f"{kind}: {path} ({size(bundle.manifest.files[path].bytes)})" for kind, path in spec.files.items()]
     revision = f", revision {spec.source.revision}" if spec.source.revision else ""
     pairs = {
@@ -89,8 +95,31 @@ def _component(bundle: Bundle, spec: ComponentSpec) -> dict[str, str]:
         pairs["preprocessing"] = _preprocessing(spec.preprocessing)
     if spec.state:
         pairs["state"] = "\n".join(f"{item.output} -> {item.input}" for item in spec.state)
+    if spec.memory is not None:
+        pairs |= _memory(component, spec.memory)
     if spec.assets:
         pairs["assets"] = "\n".join(f"{name}: {path}" for name, path in spec.assets.items())
+    return pairs
+
+
+def _memory(component: Component, spec: MemorySpec) -> dict[str, str]:
+    from ..memory.bridge import memory_bytes
+
+    taken = memory_bytes(component)
+    pairs = {
+        "memory": f"{spec.tokens} memory tokens; segments of at most {spec.frames} frames, "
+        f"{spec.grid} x {spec.grid} tokens a frame",
+        "restart": "only with the stream"
+        if spec.restart_every is None
+        else f"the working memory starts anew every {spec.restart_every} segments",
+        "memory size": f"{size(taken.state)} in all (an engine keeps it twice)",
+    }
+    if spec.capacity:
+        kept = "memory tokens" if spec.variant == "memories" else "patch tokens"
+        pairs["cache"] = f"{spec.capacity} slots of {size(taken.slot)}, each with the keys and values of {kept}"
+        pairs["eviction"] = _EVICTION[spec.eviction]
+    if spec.positions:
+        pairs["positions"] = f"{spec.positions} segment embeddings; later segments share the last one"
     return pairs
 
 

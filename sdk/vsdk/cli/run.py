@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from . import remembering
 from .console import examples, stderr
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ EXAMPLES = examples(
     ("vsdk run video.mp4 --jsonl events.jsonl --sheet scenes.png", "Keep the events, and one picture a scene."),
     ("vsdk run pictures/ --bundle clip-bundle --features cls.npz", "A folder of images, your own bundle, its vectors."),
     ("vsdk run video.mp4 --jsonl - --quiet | jq .", "Events to another program."),
+    ("vsdk run monday.mp4 --memory-state camera.memory", "Remember; a later run with the same file goes on from it."),
 )
 ROWS = 30
 """Most scenes that the closing table shows."""
@@ -68,6 +70,15 @@ def run(
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Skip the encoder while the picture does not change.")
     ] = True,
+    memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Remember scenes, where the bundle has a memory.")
+    ] = True,
+    memory_state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on from the memory saved here, if there is one; save it here at the end.", metavar="FILE"
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file of the bundle again.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")] = False,
 ) -> None:
@@ -76,11 +87,17 @@ def run(
     Without any output file the scenes are only shown as a table.
     """
     from ..loading import load
+    from ..memory.memory import MemorySettings
     from ..sources.opening import open_source
     from ..stream import Stream
 
-    _refuse_collisions(source, [Path(jsonl) if jsonl not in (None, "-") else None, sheet, video, features])
+    if memory_state is not None and not memory:
+        raise typer.BadParameter("--memory-state needs the memory; leave out --no-memory")
+    outputs = [Path(jsonl) if jsonl not in (None, "-") else None, sheet, video, features, memory_state]
+    _refuse_collisions(source, outputs)
     loaded = load(bundle, verify=verify)
+    if memory_state is not None:
+        remembering.check_state(memory_state, loaded)
     frames = open_source(source, threads=threads)
     summary = _Summary()
     progress = _FrameProgress(frames.info.name, frames.info.frame_count, summary, disable=quiet)
@@ -95,12 +112,13 @@ def run(
             precision=precision.value if precision is not None else None,
             threads=threads,
             gate=None if gate else _always_open(loaded),
+            memory=MemorySettings() if memory_state is not None else memory,
             sinks=sinks,
             on_features=on_features,
             on_frame=progress.take,
         )
         opened.pop_all()  # from here on the stream owns the source and the sinks
-    with progress, stream:
+    with progress, stream, remembering.kept_in(memory_state, stream.memory):
         for event in stream:
             if event.type == "scene":
                 summary.add(event)
@@ -108,7 +126,9 @@ def run(
                 summary.end = event
     if not quiet:
         summary.show()
-        for written in (jsonl, sheet, video, features):
+        if stream.memory is not None:
+            remembering.show(stream.memory)
+        for written in (jsonl, sheet, video, features, memory_state):
             if written not in (None, "-"):
                 stderr.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
 

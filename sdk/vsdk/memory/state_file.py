@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from vsdk_runtimes.errors import StateDamagedError, StateNotFoundError, StateSchemaError
 
-from ..sinks.file_sink import sink_error
+from ..sinks.file_sink import check_writable, sink_error
 
 SCHEMA: Final = 1
 FORMAT = "vsdk memory"
@@ -66,6 +66,18 @@ def write_state(path: str | os.PathLike[str], content: Mapping[str, Any], arrays
             file.write(len(header).to_bytes(_LENGTH_BYTES, "little") + header)
             for part in body:
                 file.write(part)
+    except OSError as error:
+        raise sink_error(os.fspath(path), error) from error
+
+
+def check_state_target(path: str | os.PathLike[str]) -> None:
+    """Whether `write_state` will be able to write there.
+
+    Raises:
+        SinkError: It will not.
+    """
+    try:
+        check_writable(os.fspath(path))
     except OSError as error:
         raise sink_error(os.fspath(path), error) from error
 

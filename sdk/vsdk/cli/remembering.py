@@ -1,0 +1,92 @@
+"""What `vsdk run` does with the memory: goes on from a file, saves to it, and shows what is remembered."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from .console import stderr
+
+if TYPE_CHECKING:
+    from vsdk_runtimes import Bundle
+
+    from ..memory.entry import MemoryEntry
+    from ..memory.memory import Memory
+
+ROWS = 32
+"""Most entries that the table shows."""
+
+
+def check_state(path: Path, bundle: Bundle) -> None:
+    """Refuse a file that cannot be gone on from, or a place that cannot be saved to, before anything is written.
+
+    Raises:
+        StateError: The file is there, but damaged, of another bundle, or of an unknown schema version.
+        SinkError: It could not be saved there.
+    """
+    from ..memory.memory import read_saved
+    from ..memory.state_file import check_state_target
+
+    check_state_target(path)
+    if path.exists():
+        read_saved(path, bundle)
+
+
+@contextlib.contextmanager
+def kept_in(path: Path | None, memory: Memory | None) -> Iterator[None]:
+    """Restore the memory from the file, if there is one, and save it when the block ends, however it ends."""
+    if path is None or memory is None:
+        yield
+        return
+    from vsdk_runtimes.errors import Error
+
+    if path.exists():
+        for difference in memory.restore(path):
+            stderr.print(
+                f"{path} was saved elsewhere ({difference}): results may differ in the last digits.",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Error):  # the first error is the one to report
+            memory.save(path)
+        raise
+    memory.save(path)
+
+
+def show(memory: Memory) -> None:
+    """Print the entries, oldest first."""
+    entries = memory.entries
+    several = len({entry.stream for entry in entries}) > 1
+    table = Table("remembered", "time", "scenes", "length", title="memory", title_justify="left")
+    for column in table.columns:
+        column.justify = "right"
+    for entry in entries[:ROWS]:
+        table.add_row(*_row(entry, several))
+    if len(entries) > ROWS:
+        table.add_row("...", f"{len(entries) - ROWS} more", "", "")
+    stderr.print(table)
+    kept = sum(entry.segments for entry in entries)
+    stderr.print(
+        f"the memory holds {len(entries)} of at most {memory.capacity} entries, which stand for {kept} of "
+        f"{memory.segments} scenes",
+        highlight=False,
+    )
+
+
+def _row(entry: MemoryEntry, several: bool) -> tuple[str, str, str, str]:
+    from ..sinks.drawing import clock, duration
+
+    span = str(entry.first) if entry.first == entry.last else f"{entry.first} - {entry.last}"
+    if entry.scene is None:
+        return span, "", str(entry.segments), ""
+    stream = f"stream {entry.stream}, " if several else ""
+    start, end = entry.scene.start, entry.scene.end
+    return span, f"{stream}{clock(start)} - {clock(end)}", str(entry.segments), duration(end - start)
