@@ -1,12 +1,14 @@
 """The export toolchain: PyTorch checkpoints become verified bundles (build side).
 
-`export_checkpoint` takes checkpoints of known families, `export_module` any PyTorch module.
+`export_checkpoint` takes checkpoints of known families, `export_module` any PyTorch module, `export_memory` a memory
+bridge.
 """
 
 from __future__ import annotations
 
 from .build import PRECISIONS, Progress, export_module
 from .checkpoint import export_checkpoint
+from .memory import export_memory
 from .parity import LIMITS, Limit
 from .report import ComponentPlan, ExportReport, ParityRow
 
@@ -19,5 +21,6 @@ __all__ = [
     "ParityRow",
     "Progress",
     "export_checkpoint",
+    "export_memory",
     "export_module",
 ]

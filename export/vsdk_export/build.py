@@ -8,17 +8,28 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
 import torch
 from torch import nn
 
 from vsdk_runtimes import SCHEMA_VERSION, Bundle, Precision, bundle_digest
 from vsdk_runtimes.errors import ExportError, InputError, UnsupportedModelError
-from vsdk_runtimes.manifest import ComponentSpec, Deviation, Manifest, Origin, PipelineSettings, Preprocessing
+from vsdk_runtimes.manifest import (
+    ComponentSpec,
+    Deviation,
+    Manifest,
+    Origin,
+    PipelineSettings,
+    Preprocessing,
+    StateSpec,
+)
 
 from .graph import SINGLE_FILE_LIMIT, tensor_specs, trace, write_graph
 from .half import to_half
 from .network import Array, Arrays, Network
 from .parity import LIMITS, measure, references
+from .recurrent_parity import measure_recurrent
 from .report import ComponentPlan, ExportReport, ParityRow
 from .writer import StagedBundle, check_target
 
@@ -102,12 +113,16 @@ def export_module(
 
 @dataclass(frozen=True)
 class Target:
-    """Where networks go: a new bundle at `out`, or the existing one at `into`."""
+    """Where networks go: a new bundle at `out`, or the existing one at `into`.
+
+    A new bundle begins with everything that the bundle at `base` has, if there is one.
+    """
 
     out: Path | None
     into: Path | None
     name: str | None = None
     pipeline: PipelineSettings | None = None
+    base: Path | None = None
 
 
 def export_networks(
@@ -129,9 +144,11 @@ def export_networks(
         notes: Passed on to the report.
         single_file_limit: Bytes of weights beyond which they go to a file of their own.
     """
-    existing = check_target(target.out, target.into, tuple(network.name for network in networks))
+    existing = check_target(target.out, target.into, tuple(network.name for network in networks), target.base)
     steps = _Steps(progress, len(networks) * (2 + 2 * len(precisions)))
     with StagedBundle(target.out, target.into) as staged:
+        if target.base is not None:
+            staged.copy(target.base)
         components = {
             network.name: _export_one(network, staged, precisions, steps, single_file_limit) for network in networks
         }
@@ -187,11 +204,12 @@ def _export_one(
     assets: dict[str, str] = {}
     for precision in precisions:
         steps.begin(f"{network.name}: writing {precision}")
-        typed = graph if precision == "fp32" else to_half(graph, network.samples)
+        typed = graph if precision == "fp32" else _lowered(graph, network)
         files[precision] = f"{network.name}/{precision}.onnx"
         written = write_graph(typed, staged.folder / files[precision], single_file_limit=single_file_limit)
         for data in written[1:]:
             assets[f"{precision}.weights"] = data.relative_to(staged.folder).as_posix()
+    state = _write_state(network, staged.folder)
     for key, asset in network.assets.items():
         assets[key] = f"{network.name}/{asset.file_name}"
         (staged.folder / assets[key]).write_bytes(asset.content)
@@ -202,19 +220,41 @@ def _export_one(
         files=files,
         inputs=tensor_specs(graph.graph.inputs),
         outputs=tensor_specs(graph.graph.outputs),
+        state=state,
+        frames_per_call=network.frames_per_call,
+        look_ahead=network.look_ahead,
         layer=network.layer,
         preprocessing=network.preprocessing,
         text=network.text,
+        memory=network.recurrence.memory if network.recurrence else None,
         assets=assets,
     )
     del graph, typed
     steps.begin(f"{network.name}: running the PyTorch reference")
-    expected = references(network)
+    expected = [] if network.recurrence else references(network)  # a recurrent one runs beside the graph
     parity = {}
     for precision in precisions:
         steps.begin(f"{network.name}: verifying {precision}")
         parity[precision] = _measured(network, spec, staged, precision, expected)
     return spec.model_copy(update={"parity": parity})
+
+
+def _lowered(graph: ir.Model, network: Network) -> ir.Model:
+    return to_half(graph, network.calls(), keep_float=network.keep_float)
+
+
+def _write_state(network: Network, folder: Path) -> tuple[StateSpec, ...]:
+    """The state as the manifest describes it, with a file for each tensor that does not start as zeros."""
+    if network.recurrence is None:
+        return ()
+    state = []
+    for output, name in network.recurrence.state.items():
+        initial, listed = network.recurrence.initial[name], None
+        if initial.any():
+            listed = f"{network.name}/initial_{name.removesuffix('_in')}.npy"
+            np.save(folder / listed, initial, allow_pickle=False)
+        state.append(StateSpec(output=output, input=name, init=listed))
+    return tuple(state)
 
 
 def _measured(
@@ -224,7 +264,10 @@ def _measured(
     manifest = Manifest(
         name=network.name, created_with={}, components={network.name: spec}, files=staged.entries()
     )  # fmt: skip
-    return measure(Bundle(staged.folder, manifest).components[network.name], precision, network, expected)
+    component = Bundle(staged.folder, manifest).components[network.name]
+    if network.recurrence is not None:
+        return measure_recurrent(component, precision, network)
+    return measure(component, precision, network, expected)
 
 
 def _manifest(
@@ -236,13 +279,16 @@ def _manifest(
     precisions: tuple[Precision, ...],
 ) -> Manifest:
     if existing is not None:
-        if taken := sorted(set(existing.files) & set(staged.entries())):
+        taken = sorted(set(existing.files) & set(staged.entries()))
+        if taken and target.base is None:
             raise ExportError(f"bundle {folder} has a file {taken[0]!r} already")
         update: dict[str, object] = {
             "components": {**existing.components, **components},
             "files": {**existing.files, **staged.entries()},
             "created_with": {**existing.created_with, **_versions()},
         }
+        if target.base is not None:
+            update["name"] = target.name or folder.absolute().name
         if target.pipeline is not None:
             update["pipeline"] = target.pipeline
         return Manifest.model_validate(existing.model_copy(update=update).model_dump())

@@ -42,11 +42,12 @@ _TYPES = {
 def trace(network: Network) -> ir.Model:
     """The fp32 graph of a network: opset 18, named inputs and outputs, `batch` the only dynamic axis.
 
+    A recurrent network has no dynamic axis at all.
+
     Raises:
         ExportError: PyTorch cannot export the module, or the result is not what a bundle may hold.
     """
-    examples = {name: torch.from_numpy(np.array(array[:TRACED_BATCH])) for name, array in network.samples.items()}
-    batch = torch.export.Dim("batch")
+    examples, dynamic = _examples(network)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -56,7 +57,7 @@ def trace(network: Network) -> ir.Model:
                 opset_version=OPSET,
                 input_names=list(examples),
                 output_names=list(network.outputs),
-                dynamic_shapes=tuple({0: batch} for _ in examples),
+                dynamic_shapes=dynamic,
                 custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
                 verbose=False,
             )
@@ -72,6 +73,15 @@ def trace(network: Network) -> ir.Model:
     _clean(model)
     _check_interface(network, model)
     return model
+
+
+def _examples(network: Network) -> tuple[dict[str, torch.Tensor], Any]:
+    """Inputs to trace with, and which of their axes are dynamic, as the exporter takes it."""
+    if network.recurrence is not None:
+        return {name: torch.from_numpy(np.array(array)) for name, array in next(iter(network.calls())).items()}, None
+    batch = torch.export.Dim("batch")
+    samples = {name: torch.from_numpy(np.array(array[:TRACED_BATCH])) for name, array in network.samples.items()}
+    return samples, tuple({0: batch} for _ in samples)
 
 
 def tensor_specs(values: Sequence[ir.Value]) -> dict[str, TensorSpec]:
@@ -117,18 +127,21 @@ def _attention(
     query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
     scale: float | None = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
-    """Scaled dot product attention as five operators.
+    """Scaled dot product attention as five operators, or six where something is added to the scores.
 
     The exporter's own translation transposes the key through a chain of Shape, Slice, Concat and Reshape and scales
     query and key apart: ten operators more for every block, which no engine recognises as attention.
     """
-    if attn_mask is not None or is_causal or enable_gqa or len(query.shape) != 4:
+    additive = attn_mask is None or attn_mask.dtype == ir.DataType.FLOAT
+    if not additive or is_causal or enable_gqa or len(query.shape) != 4:
         return aten_scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = op.MatMul(query, op.Transpose(key, perm=[0, 1, 3, 2]))
-    return op.MatMul(op.Softmax(op.Mul(scores, op.Constant(value_float=factor)), axis=-1), value)
+    scores = op.Mul(op.MatMul(query, op.Transpose(key, perm=[0, 1, 3, 2])), op.Constant(value_float=factor))
+    if attn_mask is not None:
+        scores = op.Add(scores, attn_mask)
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 
 def _clean(model: ir.Model) -> None:
@@ -162,11 +175,14 @@ def _check_interface(network: Network, model: ir.Model) -> None:
         problem = f"IR version {model.ir_version} is above {IR_VERSION}"
     elif model.functions or any(node.domain not in ("", "ai.onnx") for node in model.graph):
         problem = "it uses operators outside the ONNX standard"
-    elif [value.name for value in model.graph.inputs] != list(network.samples):
-        problem = f"its inputs are {[value.name for value in model.graph.inputs]}, not {list(network.samples)}"
+    elif [value.name for value in model.graph.inputs] != list(network.input_names):
+        problem = f"its inputs are {[value.name for value in model.graph.inputs]}, not {list(network.input_names)}"
     else:
         for name, spec in {**tensor_specs(model.graph.inputs), **tensor_specs(model.graph.outputs)}.items():
-            if spec.shape[:1] != ("batch",) or any(isinstance(axis, str) for axis in spec.shape[1:]):
+            dynamic = [isinstance(axis, str) for axis in spec.shape]
+            if network.recurrence is not None and any(dynamic):
+                problem = f"tensor {name!r} has the shape {list(spec.shape)}; a recurrent network's sizes are fixed"
+            elif network.recurrence is None and (spec.shape[:1] != ("batch",) or any(dynamic[1:])):
                 problem = f"tensor {name!r} has the shape {list(spec.shape)}; only the first axis may be dynamic"
     if problem:
         raise ExportError(f"the exported graph of component {network.name!r} cannot go into a bundle: {problem}")

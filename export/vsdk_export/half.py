@@ -9,14 +9,15 @@ TensorRT builds only what the graph's types say, so precision is decided here. T
 * A pass of our own over the fp32 graph sees both the weights and the activations on real pictures. It is this file.
 
 A node runs in fp32 when its operator is a normalisation or another known trouble-maker, when a weight would not
-survive rounding, or when a value that it reads or writes on real pictures comes near the end of fp16's range.
+survive rounding, when a value that it reads or writes on real pictures comes near the end of fp16's range, or when it
+reads one of the inputs that the network wants kept as they are.
 Everything else runs in fp16. Graph inputs and outputs stay fp32.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +59,13 @@ _ROUNDING = 1e-3
 _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
-def to_half(model: ir.Model, samples: Arrays) -> ir.Model:
+def to_half(model: ir.Model, calls: Iterable[Arrays], *, keep_float: Collection[str] = ()) -> ir.Model:
     """The fp16 version of an fp32 graph; the original is left as it was.
 
     Args:
         model: From `trace`.
-        samples: Real-looking inputs by name, batch first.
+        calls: All inputs by name of each run on real-looking input, see `Network.calls`.
+        keep_float: Graph inputs that no operation may round to fp16 before it has read them.
 
     Raises:
         ExportError: The graph has control flow, whose branches this pass does not enter.
@@ -74,11 +76,11 @@ def to_half(model: ir.Model, samples: Arrays) -> ir.Model:
             for attribute in node.attributes.values()
         ):
             raise ExportError(f"cannot lower the precision of a graph with control flow ({node.op_type} {node.name!r})")
-    return _Lowering(model.clone(), activation_ranges(model, samples)).apply()
+    return _Lowering(model.clone(), activation_ranges(model, calls), keep_float).apply()
 
 
-def activation_ranges(model: ir.Model, samples: Arrays) -> dict[str, float]:
-    """Largest absolute value of every floating input and computed tensor, over all samples; infinite for NaN."""
+def activation_ranges(model: ir.Model, calls: Iterable[Arrays]) -> dict[str, float]:
+    """Largest absolute value of every floating input and computed tensor, over all calls; infinite for NaN."""
     probed = model.clone()
     names = []
     for node in list(probed.graph):
@@ -95,26 +97,28 @@ def activation_ranges(model: ir.Model, samples: Arrays) -> dict[str, float]:
     runtime = import_onnxruntime()
     settings = runtime.SessionOptions()
     settings.log_severity_level = 3
-    ranges = np.zeros(len(names), np.float32)
+    ranges, given = np.zeros(len(names), np.float32), dict[str, float]()
     with tempfile.TemporaryDirectory() as folder:
         path = write_graph(probed, Path(folder) / "probed.onnx")[0]
         with mapped_errors("ONNX Runtime cannot load the graph to be lowered", GraphError):
             session = runtime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-        for index in range(len(next(iter(samples.values())))):
-            one = {name: np.ascontiguousarray(array[index : index + 1]) for name, array in samples.items()}
+        for call in calls:
             with mapped_errors("ONNX Runtime cannot run the graph to be lowered", EngineRunError):
-                found = np.array(session.run([f"range_of_{name}" for name in names], one), np.float32)
+                found = np.array(session.run([f"range_of_{name}" for name in names], dict(call)), np.float32)
             ranges = np.maximum(ranges, np.where(np.isnan(found), np.inf, found))
-    given = {name: float(np.abs(array).max()) for name, array in samples.items() if array.dtype.kind == "f"}
+            for name, array in call.items():
+                if array.dtype.kind == "f":
+                    given[name] = max(given.get(name, 0.0), float(np.abs(array).max()))
     return {**given, **dict(zip(names, ranges.tolist(), strict=True))}
 
 
 class _Lowering:
     """One run of the pass over a graph that may be changed."""
 
-    def __init__(self, model: ir.Model, ranges: Mapping[str, float]) -> None:
+    def __init__(self, model: ir.Model, ranges: Mapping[str, float], keep_float: Collection[str]) -> None:
         self.model = model
         self.ranges = ranges
+        self.keep_float = keep_float
         self.casts: dict[tuple[str, ir.DataType], ir.Value] = {}
 
     def apply(self) -> ir.Model:
@@ -129,7 +133,7 @@ class _Lowering:
 
     def _needs_single(self, node: ir.Node) -> bool:
         floats = [value for value in node.inputs if value is not None and value.dtype in (_FLOAT, _HALF)]
-        if node.op_type in _SINGLE_ONLY:
+        if node.op_type in _SINGLE_ONLY or any(_input_behind(value) in self.keep_float for value in floats):
             return True
         computed = [value for value in (*floats, *node.outputs) if not value.is_initializer()]
         if any(self.ranges.get(_original(value), 0.0) > _LARGEST for value in computed):
@@ -191,6 +195,14 @@ class _Lowering:
         cast = ir.node("Cast", [value], attributes={"to": dtype}, name=f"cast_{name}")
         cast.outputs[0].name, cast.outputs[0].dtype, cast.outputs[0].shape = name, dtype, value.shape
         return cast
+
+
+def _input_behind(value: ir.Value | None) -> str | None:
+    """The graph input that a value is, apart from moves; None for anything computed."""
+    while value is not None and not value.is_graph_input():
+        producer = value.producer()
+        value = producer.inputs[0] if producer is not None and producer.op_type in _MOVES else None
+    return None if value is None else value.name
 
 
 def _original(value: ir.Value) -> str:

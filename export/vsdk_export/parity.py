@@ -20,6 +20,7 @@ from .network import Array, Arrays, Network
 
 # One frame, the batch that was traced, and one that the exporter has not seen.
 BATCHES = (1, 2, 5)
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,16 @@ def measure(
                 hint="Export it at fp32 only, and please report the checkpoint's name.",
             )
         deviations[name] = deviation(actual, [outputs[name] for outputs in expected])
-    _judge(network.name, precision, deviations)
+    return judged(network.name, precision, deviations)
+
+
+def judged(component: str, precision: Precision, deviations: Mapping[str, Deviation]) -> dict[str, Deviation]:
+    """The deviations as the manifest holds them, if all are within the limit.
+
+    Raises:
+        ParityError: One is not; the message names the worst.
+    """
+    _judge(component, precision, deviations)
     return {name: _rounded(item) for name, item in deviations.items()}
 
 
@@ -81,10 +91,10 @@ def deviation(found: list[Array], expected: list[Array]) -> Deviation:
     wanted = np.concatenate([array.reshape(-1, width) for array in expected]).astype(np.float64)
     largest = float(np.abs(actual - wanted).max())
     rms = float(np.sqrt(np.mean(wanted**2)))
-    lengths = np.linalg.norm(actual, axis=1) * np.linalg.norm(wanted, axis=1)
-    tiny = np.finfo(np.float64).tiny
-    cosine = float(((actual * wanted).sum(axis=1) / np.maximum(lengths, tiny)).min())
-    return Deviation(max_abs=largest, relative=largest / max(rms, tiny), cosine=cosine)
+    lengths, wanted_lengths = np.linalg.norm(actual, axis=1), np.linalg.norm(wanted, axis=1)
+    cosines = (actual * wanted).sum(axis=1) / np.maximum(lengths * wanted_lengths, _TINY)
+    cosines[(lengths == 0) & (wanted_lengths == 0)] = 1  # two zero vectors agree, such as those of an unused slot
+    return Deviation(max_abs=largest, relative=largest / max(rms, _TINY), cosine=float(cosines.min()))
 
 
 def _judge(component: str, precision: Precision, deviations: Mapping[str, Deviation]) -> None:

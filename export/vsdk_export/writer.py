@@ -18,27 +18,36 @@ from vsdk_runtimes.errors import BundleError, BundleNotFoundError, ExportError
 from vsdk_runtimes.manifest import FileEntry, Manifest
 
 
-def check_target(out: Path | None, into: Path | None, components: tuple[str, ...]) -> Manifest | None:
-    """Refuse a target before any work is done for it; gives the manifest of `into`.
+def check_target(
+    out: Path | None, into: Path | None, components: tuple[str, ...], base: Path | None = None
+) -> Manifest | None:
+    """Refuse a target before any work is done for it; gives the manifest of `into`, or of `base`.
 
     Raises:
         ExportError: Not exactly one target, a folder that holds something else, or a component that is already there.
-        BundleError: `into` is not a whole bundle.
+        BundleError: `into` or `base` is not a whole bundle.
     """
     if (out is None) == (into is None):
         raise ExportError("give exactly one of --out (a new bundle) and --into (an existing one)")
-    if into is not None:
-        manifest = load_bundle(into).manifest
-        for name in components:
-            if name in manifest.components:
-                raise ExportError(
-                    f"bundle {into} already has a component {name!r}",
-                    hint="Export to a new folder with --out, or into a bundle without this component.",
-                )
-        return manifest
-    assert out is not None
-    _check_replaceable(out)
-    return None
+    if into is not None and base is not None:
+        raise ExportError(
+            "give --encoder with --out only: --into adds to its own bundle, and uses the encoder that is there",
+        )
+    if out is not None:
+        _check_replaceable(out)
+        if base is not None and base.exists() and out.exists() and base.samefile(out):
+            raise ExportError(f"{out} is the encoder's own bundle", hint="To add to it, use --into.")
+    existing = into or base
+    if existing is None:
+        return None
+    manifest = load_bundle(existing).manifest
+    for name in components:
+        if name in manifest.components:
+            raise ExportError(
+                f"bundle {existing} already has a component {name!r}",
+                hint="Export to a new folder with --out, or into a bundle without this component.",
+            )
+    return manifest
 
 
 def _check_replaceable(out: Path) -> None:
@@ -101,6 +110,13 @@ class StagedBundle:
         shutil.rmtree(self._scratch, ignore_errors=True)
         if isinstance(error, OSError):  # such as a full disk
             raise ExportError(f"cannot write the bundle {self._target}: {error}") from error
+
+    def copy(self, bundle: Path) -> None:
+        """Begin with the files of another bundle; what its manifest says of them is up to the caller."""
+        for listed in read_manifest(bundle).files:
+            place = self.folder.joinpath(*PurePosixPath(listed).parts)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.joinpath(*PurePosixPath(listed).parts), place)
 
     def entries(self) -> dict[str, FileEntry]:
         """Size and digest of every file written so far, by its path in the bundle; a file is hashed once."""

@@ -28,7 +28,7 @@ class BridgeConfig:
         frames: Most frames of a segment.
         variant: What the cache holds: memory tokens (the base model), or patch tokens (the "Mem" model).
         capacity: Slots of the cache. None takes 32 for memories and 8 for patches. The published code has no bound.
-        retrieval: Whether there is a cache that the memory is read back from (`rmt_r_transformer`, not `rmt_transformer`).
+        retrieval: Whether there is a cache that the memory is read back from (`rmt_r_...`, not `rmt_...`).
         positions: Embeddings of segment numbers (the "Mem" model has 1024); 0 for none.
         restart_every: See `MemorySpec`; the published models never restart within a video.
         eviction: See `MemorySpec`.

@@ -7,6 +7,8 @@ becomes of the slots (`vsdk.memory.cache`); the arithmetic of the model is untou
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -103,6 +105,12 @@ class MemoryStep(nn.Module):
             "keys_in": cache,
             "values_in": cache,
         }[name]
+
+    def initial_state(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The state that a video starts from, by input: the initial memory, and an empty cache."""
+        state = {name: np.zeros(self.input_shape(name), np.float32) for name in self.state.values()}
+        state["memory_in"] = self.projector.read_memory_emb.detach().numpy()[None].copy()
+        return state
 
     def pool(self, patches: Tensor, position: Tensor | None = None) -> Tensor:
         """Pool frames, and add the embedding of the segment's number where the model has one.
