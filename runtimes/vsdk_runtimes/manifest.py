@@ -192,7 +192,7 @@ class SceneSettings(_Part):
     floor: float | None = None
     min_length: PositiveInt | None = None
     gradual: bool | None = None
-    span: PositiveInt | None = None
+    spans: tuple[PositiveInt, ...] | None = None
     gradual_floor: float | None = None
     distance: float | None = None
     sharp_distance: float | None = None

@@ -7,6 +7,7 @@ interruption the old scene returns. Candidates are rare, so this may look at man
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +47,11 @@ class RecentVectors:
         """The length of the vector stored last; a zero vector stays zero."""
         self.norms[(self.count - 1) % self._capacity] = norm if norm > 0 else 1.0
 
-    def block_sum(self, frames: int) -> Vectors:
-        """The sum of the newest unit vectors; `count` must be a multiple of `frames`, and that a divisor of 4."""
+    def block_direction(self, frames: int) -> Vectors:
+        """The direction of the newest unit vectors' sum; `count` must be a multiple of `frames`, a divisor of 4."""
         end = (self.count - 1) % self._capacity + 1
         total: Vectors = (1.0 / self.norms[end - frames : end]) @ self.ring[end - frames : end]
+        total /= max(math.sqrt(total.dot(total)), 1e-12)
         return total
 
     def between(self, first: int, last: int) -> Vectors:

@@ -176,8 +176,9 @@ class SceneTillingSettings:
         alpha: See `threshold`.
         floor: Least depth of a boundary, whatever the threshold: a still camera has noise, not scenes.
         min_length: Least frames between boundaries; of two that are nearer the deeper one stays.
-        gradual: Also compare what lies `span` frames apart, which finds dissolves and fades.
-        span: Frames between the two things compared for gradual transitions.
+        gradual: Also compare what lies `spans` frames apart, which finds dissolves and fades.
+        spans: Frames between the two things compared for gradual transitions: from short, so that a scene of a second
+            beside another transition still shows, to long, so that a dissolve of two seconds leaves both sides clean.
         gradual_floor: Least depth of a gradual boundary.
         confirmation: How a candidate is confirmed; None takes all.
     """
@@ -188,7 +189,7 @@ class SceneTillingSettings:
     floor: float = 0.2
     min_length: int = 8
     gradual: bool = True
-    span: int = 28
+    spans: tuple[int, ...] = (16, 28, 48)
     gradual_floor: float = 0.3
     confirmation: Confirmation | None = DEFAULT_CONFIRMATION
 
@@ -200,12 +201,16 @@ class SceneTillingSettings:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A valley that may be a boundary: it lies between frames `last` and `first`, which are neighbours for a cut."""
+    """A valley that may be a boundary: it lies between frames `last` and `first`, which are neighbours for a cut.
+
+    Another boundary within `radius` frames explains it.
+    """
 
     frame: int
     depth: float
     last: int
     first: int
+    radius: int
 
 
 class SceneTilling:
@@ -233,18 +238,16 @@ class SceneTilling:
     def __init__(self, settings: SceneTillingSettings | None = None) -> None:
         self.settings = settings or SceneTillingSettings()
         self._depths = DepthScores(self.settings.look_ahead)
-        self._gradual = (
-            _GradualTrack(self.settings.span, self.settings.gradual_floor) if self.settings.gradual else None
-        )
+        spans = self.settings.spans if self.settings.gradual else ()
+        self._gradual = [_GradualTrack(span, self.settings.gradual_floor) for span in spans]
+        reach = max((track.reach for track in self._gradual), default=0)
         confirmation = self.settings.confirmation
-        waits = [self.settings.look_ahead + self.settings.min_length]
-        if self._gradual is not None:
-            waits.append(self._gradual.delay)
+        waits = [self.settings.look_ahead + self.settings.min_length, *(track.delay for track in self._gradual)]
         if confirmation is not None:
-            waits.append(confirmation.horizon + (self._gradual.reach if self._gradual is not None else 0))
+            waits.append(confirmation.horizon + reach)
         self.look_ahead = max(waits)
         """Frames after a scene's last one that may be needed to know that it was the last."""
-        remembered = self.look_ahead + self.settings.span + (confirmation.before if confirmation is not None else 0)
+        remembered = self.look_ahead + max(spans, default=0) + (confirmation.before if confirmation is not None else 0)
         self._recent = RecentVectors(remembered)
         self.reset()
 
@@ -252,8 +255,8 @@ class SceneTilling:
         """Start anew, with frame 0."""
         self._recent.clear()
         self._depths.reset()
-        if self._gradual is not None:
-            self._gradual.reset()
+        for track in self._gradual:
+            track.reset()
         self._previous: npt.NDArray[np.float64] | None = None
         self._previous_norm = 0.0
         self._settled = 0  # how many depths are known
@@ -287,9 +290,11 @@ class SceneTilling:
             for depth in self._depths.push(_cosine(previous, self._previous_norm, vector, norm)):
                 self._consider(depth)
         self._previous, self._previous_norm = vector, norm
-        if self._gradual is not None and self._recent.count % BLOCK == 0:
-            for candidate in self._gradual.push(self._recent):
-                self._insert(candidate)
+        if self._gradual and self._recent.count % BLOCK == 0:
+            block = self._recent.block_direction(BLOCK)
+            for track in self._gradual:
+                for candidate in track.push(block, self._recent):
+                    self._insert(candidate)
         return self._decide(self._recent.count - 1 - self.look_ahead) if self._candidates else []
 
     def flush(self) -> list[Boundary]:
@@ -299,8 +304,8 @@ class SceneTilling:
         """
         for depth in self._depths.flush():
             self._consider(depth)
-        if self._gradual is not None:
-            for candidate in self._gradual.flush(self._recent):
+        for track in self._gradual:
+            for candidate in track.flush(self._recent):
                 self._insert(candidate)
         boundaries = self._decide(self._recent.count)
         self.reset()
@@ -320,7 +325,7 @@ class SceneTilling:
             threshold = self._mean + self.settings.alpha * spread
         if depth > threshold:
             frame = self._settled - 1
-            self._insert(_Candidate(frame, depth, frame, frame + 1))
+            self._insert(_Candidate(frame, depth, frame, frame + 1, self.settings.min_length))
 
     def _insert(self, candidate: _Candidate) -> None:
         position = len(self._candidates)
@@ -340,22 +345,14 @@ class SceneTilling:
 
     def _outdone(self, candidate: _Candidate) -> bool:
         """Whether the boundary before, or a better candidate after it, is too near for both to stand."""
-        if self._boundary >= 0 and candidate.frame - self._boundary < self._radius(candidate):
+        if self._boundary >= 0 and candidate.frame - self._boundary < candidate.radius:
             return True
         for other in self._candidates:
-            if other.frame - candidate.frame >= self._radius(candidate):
+            if other.frame - candidate.frame >= candidate.radius:
                 return False
-            better = _rank(other) > _rank(candidate)
-            if better and other.frame - candidate.frame < self._radius(candidate) and self._confirmed(other):
+            if _rank(other) > _rank(candidate) and self._confirmed(other):
                 return True
         return False
-
-    def _radius(self, candidate: _Candidate) -> int:
-        """Within how many frames another boundary explains this one."""
-        is_cut = candidate.first == candidate.last + 1
-        if is_cut or self._gradual is None:
-            return self.settings.min_length
-        return self._gradual.reach
 
     def _confirmed(self, candidate: _Candidate) -> bool:
         confirmation = self.settings.confirmation
@@ -389,12 +386,11 @@ class _GradualTrack:
         self._blocks: deque[npt.NDArray[np.float64]] = deque(maxlen=self.lag + 1)
         self._similarities: deque[float] = deque(maxlen=2 * self.CLIMB + 1)
 
-    def push(self, recent: RecentVectors) -> list[_Candidate]:
-        """Four more frames have been stored."""
-        block = recent.block_sum(BLOCK)
-        self._blocks.append(block / max(math.sqrt(block.dot(block)), 1e-12))
-        if len(self._blocks) <= self.lag:
-            return []
+    def push(self, block: npt.NDArray[np.float64], recent: RecentVectors) -> list[_Candidate]:
+        """Four more frames have been stored; `block` is their direction."""
+        if not self._blocks:  # what was before the stream began is taken to have looked like its first frames
+            self._blocks.extend([block] * self.lag)
+        self._blocks.append(block)
         self._similarities.append(float(self._blocks[0].dot(self._blocks[-1])))
         return self._examine(recent, len(self._similarities) - 1 - self.CLIMB)
 
@@ -407,8 +403,10 @@ class _GradualTrack:
         """Is the similarity at this position of the window the bottom of a deep valley?"""
         if index < 0:
             return []
+        low = self._similarities[index]
+        if 2 * (1 - low) < self.floor:  # no peak is above 1: this settles nearly all of a still scene
+            return []
         values = list(self._similarities)
-        low = values[index]
         left, right = values[max(0, index - self.CLIMB) : index], values[index + 1 : index + 1 + self.CLIMB]
         if not left or not right or 2 * (min(max(left), max(right)) - low) < self.floor:
             return []
@@ -416,6 +414,6 @@ class _GradualTrack:
             return []
         newest_block = recent.count // BLOCK - 1 - (len(values) - 1 - index)
         later = newest_block * BLOCK
-        earlier = later - (self.lag - 1) * BLOCK - 1
+        earlier = max(later - (self.lag - 1) * BLOCK, BLOCK) - 1
         depth = 2 * (min(max(left), max(right)) - low)
-        return [_Candidate(recent.turning_point(earlier, later), depth, earlier, later)]
+        return [_Candidate(recent.turning_point(earlier, later), depth, earlier, later, self.reach)]

@@ -24,12 +24,14 @@ from vsdk.confirmation import Confirmation
 from .clips import Kind, Transition
 from .detection_scores import Interval, Score, score
 
-SETTINGS: dict[str, Sequence[float]] = {
+Value = float | tuple[int, ...]
+
+SETTINGS: dict[str, Sequence[Value]] = {
     "gradual_floor": (0.2, 0.3, 0.4, 0.5, 0.6),
-    "span": (24, 28, 32, 36, 40),
+    "spans": ((28,), (28, 48), (12, 28, 48), (16, 28, 48), (20, 28, 48), (16, 28, 40), (16, 28, 56), (16, 32, 56)),
     "floor": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
 }
-CONFIRMATION: dict[str, Sequence[float]] = {
+CONFIRMATION: dict[str, Sequence[Value]] = {
     "distance": (0.2, 0.25, 0.3, 0.35, 0.4, 0.5),
     "sharpness": (2, 4, 5, 6, 8, 10, 12),
     "before": (4, 8, 12, 16),
@@ -81,7 +83,7 @@ def scores(of: Sequence[Recording], settings: vsdk.SceneTillingSettings) -> dict
     return rows
 
 
-def changed(settings: vsdk.SceneTillingSettings, name: str, value: float) -> vsdk.SceneTillingSettings:
+def changed(settings: vsdk.SceneTillingSettings, name: str, value: Value) -> vsdk.SceneTillingSettings:
     """The settings with one of them changed, wherever it lives."""
     if name in CONFIRMATION:
         confirmation = settings.confirmation or Confirmation()
@@ -95,14 +97,14 @@ def tune(of: Sequence[Recording], settings: vsdk.SceneTillingSettings, rounds: i
         before = settings
         for name, values in {**SETTINGS, **CONFIRMATION}.items():
             results = [(scores(of, changed(settings, name, value))["all"].f1, value) for value in values]
-            print(f"{name:14} " + "  ".join(f"{value:g}: {f1:.4f}" for f1, value in results), flush=True)
+            print(f"{name:14} " + "  ".join(f"{value}: {f1:.4f}" for f1, value in results), flush=True)
             settings = changed(settings, name, _choice(results, SENSITIVE.get(name)))
         if settings == before:
             break
     return settings
 
 
-def _choice(results: Sequence[tuple[float, float]], may_cost: float | None) -> float:
+def _choice(results: Sequence[tuple[float, Value]], may_cost: float | None) -> Value:
     top = max(f1 for f1, _ in results)
     good = [value for f1, value in results if f1 >= top - (may_cost or 0.0)]
     return good[0] if may_cost is not None else good[len(good) // 2]
