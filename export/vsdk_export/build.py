@@ -29,6 +29,7 @@ from .graph import SINGLE_FILE_LIMIT, tensor_specs, trace, write_graph
 from .half import to_half
 from .network import Array, Arrays, Network
 from .parity import LIMITS, measure, references
+from .quantize import quantize
 from .recurrent_parity import measure_recurrent
 from .report import ComponentPlan, ExportReport, ParityRow
 from .writer import StagedBundle, check_target
@@ -37,6 +38,8 @@ Progress = Callable[[str, float], None]
 """Called with what is being done now, and how much of the whole is done already (0 to 1)."""
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+RECURRENT_PRECISIONS: tuple[Precision, ...] = (*PRECISIONS, "int8")
+"""Those of a memory bridge, which brings its own calibration: the states that its samples lead to."""
 _LATER = {"int8": "int8 export", "tensorrt": "building TensorRT engines"}
 
 
@@ -44,7 +47,7 @@ def no_progress(description: str, fraction: float) -> None:
     """The progress callback that says nothing."""
 
 
-def checked_precisions(asked: Sequence[str]) -> tuple[Precision, ...]:
+def checked_precisions(asked: Sequence[str], available: tuple[Precision, ...] = PRECISIONS) -> tuple[Precision, ...]:
     """The precisions asked for, in a fixed order, each once.
 
     Raises:
@@ -52,16 +55,16 @@ def checked_precisions(asked: Sequence[str]) -> tuple[Precision, ...]:
         InputError: Not a precision at all, or none.
     """
     for name in asked:
-        if name in _LATER:
+        if name in _LATER and name not in available:
             raise UnsupportedModelError(
                 f"{_LATER[name]} is not available in this version of vsdk",
-                hint=f"Use --precision {','.join(PRECISIONS)}, or one of these.",
+                hint=f"Use --precision {','.join(available)}, or one of these.",
             )
-        if name not in PRECISIONS:
-            raise InputError(f"unknown precision {name!r}", hint=f"Use one of: {', '.join(PRECISIONS)}")
+        if name not in available:
+            raise InputError(f"unknown precision {name!r}", hint=f"Use one of: {', '.join(available)}")
     if not asked:
-        raise InputError("no precision given", hint=f"Use one of: {', '.join(PRECISIONS)}")
-    return tuple(name for name in PRECISIONS if name in asked)
+        raise InputError("no precision given", hint=f"Use one of: {', '.join(available)}")
+    return tuple(name for name in available if name in asked)
 
 
 def export_module(
@@ -204,7 +207,7 @@ def _export_one(
     assets: dict[str, str] = {}
     for precision in precisions:
         steps.begin(f"{network.name}: writing {precision}")
-        typed = graph if precision == "fp32" else _lowered(graph, network)
+        typed = _lowered(graph, network, precision)
         files[precision] = f"{network.name}/{precision}.onnx"
         written = write_graph(typed, staged.folder / files[precision], single_file_limit=single_file_limit)
         for data in written[1:]:
@@ -239,8 +242,12 @@ def _export_one(
     return spec.model_copy(update={"parity": parity})
 
 
-def _lowered(graph: ir.Model, network: Network) -> ir.Model:
-    return to_half(graph, network.calls(), keep_float=network.keep_float)
+def _lowered(graph: ir.Model, network: Network, precision: Precision) -> ir.Model:
+    if precision == "fp16":
+        return to_half(graph, network.calls(), keep_float=network.keep_float)
+    if precision == "int8":
+        return quantize(graph, list(network.calls()), keep_float=network.keep_float)
+    return graph
 
 
 def _write_state(network: Network, folder: Path) -> tuple[StateSpec, ...]:

@@ -13,7 +13,7 @@ from vsdk_runtimes import Bundle, load, load_bundle
 from vsdk_runtimes.errors import ExportError
 from vsdk_runtimes.manifest import Origin
 
-from .build import Progress, Target, checked_precisions, export_networks, no_progress
+from .build import RECURRENT_PRECISIONS, Progress, Target, checked_precisions, export_networks, no_progress
 from .frames import pixels
 from .memory_samples import drawn_tokens, memory_samples
 from .network import Array, Network, Recurrence
@@ -56,7 +56,7 @@ def export_memory(
         role: What it is used for; the pipeline looks for `bridge`.
         family: Model family, for the reader of the manifest.
         bundle_name: Name of a new bundle; None takes the folder's.
-        precisions: Of `PRECISIONS`.
+        precisions: Of `RECURRENT_PRECISIONS`.
         progress: Called with a description and the fraction that is done.
 
     Raises:
@@ -68,7 +68,8 @@ def export_memory(
     existing = target.base or target.into
     tokens = None if existing is None else encoder_tokens(load_bundle(existing), step.config)
     networks = memory_networks(step, projector, origin, tokens=tokens, name=name, role=role, family=family)
-    return export_networks(networks, target, precisions=checked_precisions(precisions), progress=progress)
+    chosen = checked_precisions(precisions, RECURRENT_PRECISIONS)
+    return export_networks(networks, target, precisions=chosen, progress=progress)
 
 
 def memory_networks(

@@ -44,7 +44,11 @@ class Limit:
         return f"relative <= {self.relative:g}" if self.relative is not None else f"cosine >= {self.cosine:g}"
 
 
-LIMITS: Mapping[Precision, Limit] = {"fp32": Limit(relative=1e-4), "fp16": Limit(cosine=0.999)}
+LIMITS: Mapping[Precision, Limit] = {
+    "fp32": Limit(relative=1e-4),
+    "fp16": Limit(cosine=0.999),
+    "int8": Limit(cosine=0.98),
+}
 
 
 def references(network: Network) -> list[dict[str, Array]]:
