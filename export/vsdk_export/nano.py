@@ -1,6 +1,6 @@
-"""Export of our own nano encoder into the bundle that ships with the package.
+"""Export of our own nano encoder, and of its memory, into the bundle that ships with the package.
 
-python -m vsdk_export.nano --weights encoder.safetensors --out sdk/vsdk/bundles/nano
+python -m vsdk_export.nano --weights encoder.safetensors --bridge bridge.safetensors --out sdk/vsdk/bundles/nano
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import argparse
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -18,8 +20,9 @@ from vsdk_models.nano.encoder import IMAGE_SIZE, NanoEncoder
 from vsdk_runtimes.errors import CheckpointError, Error
 from vsdk_runtimes.manifest import Origin, PipelineSettings, Preprocessing, Resize
 
-from .build import export_module
+from .build import Target, checked_precisions, export_module, export_networks
 from .frames import pixels
+from .nano_memory import nano_memory
 from .report import ExportReport
 
 PREPROCESSING = Preprocessing(
@@ -33,19 +36,23 @@ def export_nano(
     weights: Path,
     out: Path,
     *,
+    bridge: Path | None = None,
     pipeline: PipelineSettings | None = None,
     precisions: tuple[str, ...] = ("fp32", "fp16"),
 ) -> ExportReport:
-    """Export a trained `NanoEncoder`.
+    """Export a trained `NanoEncoder`, and the memory that was trained for it.
+
+    The controls of the needle test are exported at fp32 only: nothing but the test uses them.
 
     Args:
         weights: Its parameters and buffers, a .safetensors file.
         out: Folder of the bundle.
+        bridge: Bridge, readout and controls, a .safetensors file; None leaves them out.
         pipeline: Settings of the stages around it.
         precisions: See `export_module`.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or not of a nano encoder.
+        CheckpointError: A file is missing, damaged, not of a nano encoder or bridge, or the two do not belong together.
     """
     encoder = NanoEncoder()
     try:
@@ -53,9 +60,13 @@ def export_nano(
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{weights} does not hold a nano encoder: {error}") from error
-    return export_module(
+    pictures = pixels(PREPROCESSING, (IMAGE_SIZE, IMAGE_SIZE))
+    with torch.inference_mode():
+        tokens = encoder.eval()(torch.from_numpy(pictures))[1].numpy()
+    memory = ([], []) if bridge is None else nano_memory(bridge, digest, tokens)
+    report = export_module(
         encoder,
-        samples={"pixels": pixels(PREPROCESSING, (IMAGE_SIZE, IMAGE_SIZE))},
+        samples={"pixels": pictures},
         outputs=("cls", "patches"),
         origin=Origin(checkpoint="vsdk/nano", sha256=digest, license="Apache-2.0"),
         family="nano",
@@ -65,12 +76,30 @@ def export_nano(
         out=out,
         precisions=precisions,
     )
+    for networks, wanted in zip(memory, (checked_precisions(precisions), ("fp32",)), strict=True):
+        if networks:
+            report = _joined(report, export_networks(networks, Target(None, out), precisions=wanted))
+    return report
+
+
+def _joined(report: ExportReport, later: ExportReport) -> ExportReport:
+    """What was exported into a bundle before, and what was added to it."""
+    return replace(
+        later,
+        plan=report.plan + later.plan,
+        preprocessing=report.preprocessing,
+        components={**report.components, **later.components},
+        parity=report.parity + later.parity,
+    )
 
 
 def main() -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m vsdk_export.nano", description="Export the nano encoder.")
+    parser = argparse.ArgumentParser(
+        prog="python -m vsdk_export.nano", description="Export the nano encoder and its memory."
+    )
     parser.add_argument("--weights", type=Path, required=True, help="the trained encoder, .safetensors")
+    parser.add_argument("--bridge", type=Path, help="the memory trained for it, .safetensors")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--pipeline", type=Path, help='JSON file with the settings {"scenes": {...}, "gate": {...}}')
     parser.add_argument("--precision", default="fp32,fp16", help="fp32, fp16 or both with a comma")
@@ -79,7 +108,11 @@ def main() -> int:
         settings = json.loads(options.pipeline.read_text()) if options.pipeline else {}
         pipeline = PipelineSettings.model_validate(settings)
         report = export_nano(
-            options.weights, options.out, pipeline=pipeline, precisions=tuple(options.precision.split(","))
+            options.weights,
+            options.out,
+            bridge=options.bridge,
+            pipeline=pipeline,
+            precisions=tuple(options.precision.split(",")),
         )
     except (Error, OSError, ValueError) as error:
         print(error, file=sys.stderr)

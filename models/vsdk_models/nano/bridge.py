@@ -86,10 +86,10 @@ class WindowReader(nn.Module):
         """Scores `[batch, classes + 1]`.
 
         Args:
-            frames: `[batch, n, 64, 192]`, exported with n = `WINDOW`; those that are not there may hold anything finite.
+            frames: `[batch, n, 64, 192]`, exported with n = `WINDOW`; those not there may hold anything finite.
             there: 1 for a frame that is there, else 0, `[batch, n]`.
         """
-        memory = self.bridge.read_memory_emb.expand(len(frames), -1, -1)
+        memory = self.bridge.read_memory_emb.expand(frames.shape[0], -1, -1)  # len() would fix the batch in a graph
         present = there[:, :, None].expand(-1, -1, frames.shape[2]).flatten(1)
         what: Tensor = self.readout(memory_rows(self.bridge, memory, frames.flatten(1, 2), present))[0]
         return what

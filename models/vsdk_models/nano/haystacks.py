@@ -1,17 +1,17 @@
 """The features on which the nano bridge is trained: scenes, and the same scenes with a needle in them.
 
-The encoder is frozen, so every picture is encoded once and only its patch tokens are kept, in half precision. A scene
-is eight views of one place (`views.SceneRenderer`), a second apart; each of its views also exists with a needle drawn
-over it. Needles in pictures of their own (spliced in) make a third set.
+The encoder is frozen, so every picture is drawn and encoded once, and only its patch tokens are read in training, in
+half precision. A scene is eight views of one place (`views.SceneRenderer`), a second apart; each of its views also
+exists with a needle drawn over it. Needles in pictures of their own (spliced in) make a third set.
+
+Pictures and features are kept in files. Another encoder needs other features of the same pictures.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,35 @@ from torch import Tensor
 
 from vsdk.bench.needles import CLASSES, KINDS, Needle, Way
 
-from .encoder import GRID, WIDTH, NanoEncoder
+from .encoder import GRID, IMAGE_SIZE, WIDTH, NanoEncoder
 from .views import SceneRenderer
 
 VIEWS = 8
 """Views of a scene, and frames of a segment."""
 PATCHES = GRID * GRID
 SCENES_AT_ONCE = 20
+BATCH = 160
+SETS = ("scenes", "overlays", "splices")
 Half = npt.NDArray[np.float16]
 Labels = npt.NDArray[np.int64]
 Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the pictures of a pool.
+
+    Attributes:
+        scenes: How many scenes.
+        splices: How many needles in pictures of their own.
+        seed: Of the scenes.
+        first_needle: Seed of the first needle; the next ones follow, so that pools need not share any.
+    """
+
+    scenes: int
+    splices: int
+    seed: int
+    first_needle: int
 
 
 @dataclass(frozen=True)
@@ -42,19 +61,39 @@ class Pool:
     Attributes:
         scenes: `[scenes, 8, 64, 192]`.
         overlays: The same frames with a needle drawn over each.
-        overlay_labels: Their classes, `[scenes, 8]`.
         splices: Needles in pictures of their own, `[splices, 64, 192]`.
-        splice_labels: Their classes, `[splices]`.
+        overlay_labels: Classes of the needles, `[scenes, 8]`.
+        splice_labels: Classes of the needles, `[splices]`.
     """
 
     scenes: Half
     overlays: Half
-    overlay_labels: Labels
     splices: Half
+    overlay_labels: Labels
     splice_labels: Labels
 
 
-_NAMES = ("scenes", "overlays", "overlay_labels", "splices", "splice_labels")
+def build_pool(folder: Path, weights: Path, bank: Path, recipe: Recipe) -> Pool:
+    """A pool: drawn and encoded, or read from `folder` as far as it is there already.
+
+    Args:
+        folder: Where pictures and features are kept.
+        weights: The encoder's, a .safetensors file.
+        bank: Backdrops, a .npy file of uint8 `[count, 3, side, side]`.
+        recipe: What to draw.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not _is_made_of(folder / "pictures.json", asdict(recipe)):
+        _draw(folder, SceneRenderer(torch.from_numpy(np.load(bank)), recipe.seed), recipe)
+        (folder / "pictures.json").write_text(json.dumps(asdict(recipe)))
+        (folder / "features.json").unlink(missing_ok=True)
+    encoder = {"encoder": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    if not _is_made_of(folder / "features.json", encoder):
+        _encode(folder, load_encoder(weights))
+        (folder / "features.json").write_text(json.dumps(encoder))
+    features = {name: np.load(folder / f"{name}.npy") for name in SETS}
+    labels = {f"{name}_labels": np.load(folder / f"{name}_labels.npy") for name in ("overlay", "splice")}
+    return Pool(**features, **labels)
 
 
 def load_encoder(weights: Path) -> NanoEncoder:
@@ -66,96 +105,64 @@ def load_encoder(weights: Path) -> NanoEncoder:
 
 
 @torch.inference_mode()
-def patch_tokens(encoder: NanoEncoder, pictures: list[Picture]) -> Half:
-    """Patch tokens `[pictures, 64, 192]` of uint8 `[128, 128, 3]` pictures."""
-    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+def patch_tokens(encoder: NanoEncoder, pictures: Picture) -> Half:
+    """Patch tokens `[pictures, 64, 192]` of pictures uint8 `[pictures, 128, 128, 3]`."""
+    batch = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     pixels = (batch.float() * (2 / 255) - 1).contiguous(memory_format=torch.channels_last)
     tokens: Tensor = encoder(pixels)[1]
     return tokens.half().numpy()
 
 
-def build_pool(
-    folder: Path, weights: Path, bank: Tensor, *, scenes: int, splices: int, seed: int, first_needle: int
-) -> Pool:
-    """Draw and encode a pool, or load it from `folder` if it was made of the same encoder and numbers.
-
-    Args:
-        folder: Where its arrays are kept.
-        weights: The encoder's.
-        bank: Backdrops, uint8 `[count, 3, side, side]`.
-        scenes: How many scenes.
-        splices: How many needles in pictures of their own.
-        seed: Of the scenes.
-        first_needle: Seed of the first needle; the next ones follow, so that pools need not share any.
-    """
-    recipe = {
-        "encoder": hashlib.sha256(weights.read_bytes()).hexdigest(), "scenes": scenes, "splices": splices,
-        "seed": seed, "first_needle": first_needle,
-    }  # fmt: skip
-    receipt = folder / "pool.json"
-    if not receipt.exists() or json.loads(receipt.read_text()) != recipe:
-        folder.mkdir(parents=True, exist_ok=True)
-        receipt.unlink(missing_ok=True)
-        _draw_pool(folder, load_encoder(weights), SceneRenderer(bank, seed), scenes, splices, seed, first_needle)
-        receipt.write_text(json.dumps(recipe))
-    return Pool(**{name: np.load(folder / f"{name}.npy") for name in _NAMES})
+def _is_made_of(receipt: Path, recipe: dict[str, Any]) -> bool:
+    return receipt.exists() and json.loads(receipt.read_text()) == recipe
 
 
-def _draw_pool(
-    folder: Path,
-    encoder: NanoEncoder,
-    renderer: SceneRenderer,
-    scenes: int,
-    splices: int,
-    seed: int,
-    first_needle: int,
-) -> None:
-    started = time.monotonic()
-    arrays = _empty_arrays(folder, scenes, splices)
-    rng = np.random.default_rng((seed, 1))
-    needle = first_needle
-    for first in range(0, scenes, SCENES_AT_ONCE):
-        count = min(SCENES_AT_ONCE, scenes - first)
-        pixels = renderer.batch(count, VIEWS).pixels
-        frames = list((pixels * 255 + 0.5).byte().permute(0, 2, 3, 1).numpy())
-        labels = rng.integers(len(CLASSES), size=len(frames))
-        marked = [
-            _needle(int(label), "overlay", needle + n).show(frame, rng.random())
-            for n, (label, frame) in enumerate(zip(labels, frames, strict=True))
-        ]
-        needle += len(frames)
-        place = slice(first, first + count)
-        arrays["scenes"][place] = patch_tokens(encoder, frames).reshape(count, VIEWS, PATCHES, WIDTH)
-        arrays["overlays"][place] = patch_tokens(encoder, marked).reshape(count, VIEWS, PATCHES, WIDTH)
-        arrays["overlay_labels"][place] = labels.reshape(count, VIEWS)
-        if first // SCENES_AT_ONCE % 10 == 9:
-            print(f"{first + count} of {scenes} scenes, {time.monotonic() - started:.0f} s", flush=True)
-    blank = np.zeros((128, 128, 3), np.uint8)
-    for chunk in np.array_split(np.arange(splices), math.ceil(splices / 160)):
-        labels = rng.integers(len(CLASSES), size=len(chunk))
-        pictures = [
-            _needle(int(label), "splice", needle + int(n)).show(blank, rng.random())
-            for n, label in zip(chunk, labels, strict=True)
-        ]
-        arrays["splices"][chunk] = patch_tokens(encoder, pictures)
-        arrays["splice_labels"][chunk] = labels
-    for array in arrays.values():
+def _draw(folder: Path, renderer: SceneRenderer, recipe: Recipe) -> None:
+    """Write `SET_pictures.npy`, uint8 `[..., 128, 128, 3]`, and the labels."""
+    (folder / "pictures.json").unlink(missing_ok=True)
+    rng = np.random.default_rng((recipe.seed, 1))
+    counts = {"scenes": (recipe.scenes, VIEWS), "overlays": (recipe.scenes, VIEWS), "splices": (recipe.splices,)}
+    pictures = {
+        name: np.lib.format.open_memmap(
+            folder / f"{name}_pictures.npy", "w+", np.uint8, (*count, IMAGE_SIZE, IMAGE_SIZE, 3)
+        )
+        for name, count in counts.items()
+    }
+    overlay_labels = rng.integers(len(CLASSES), size=counts["overlays"])
+    splice_labels = rng.integers(len(CLASSES), size=recipe.splices)
+    needle = recipe.first_needle
+    for first in range(0, recipe.scenes, SCENES_AT_ONCE):
+        count = min(SCENES_AT_ONCE, recipe.scenes - first)
+        views = (renderer.batch(count, VIEWS).pixels * 255 + 0.5).byte().permute(0, 2, 3, 1).numpy()
+        pictures["scenes"][first : first + count] = views.reshape(count, VIEWS, *views.shape[1:])
+        for place in np.ndindex(count, VIEWS):
+            scene, view = first + place[0], place[1]
+            shown = _needle(int(overlay_labels[scene, view]), "overlay", needle)
+            pictures["overlays"][scene, view] = shown.show(pictures["scenes"][scene, view], rng.random())
+            needle += 1
+    blank = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    for number, label in enumerate(splice_labels):
+        pictures["splices"][number] = _needle(int(label), "splice", needle + number).show(blank, rng.random())
+    for array in pictures.values():
         array.flush()
+    np.save(folder / "overlay_labels.npy", overlay_labels)
+    np.save(folder / "splice_labels.npy", splice_labels)
 
 
 def _needle(label: int, way: Way, seed: int) -> Needle:
     return Needle(label, way, KINDS[seed % 2], "training", seed)
 
 
-def _empty_arrays(folder: Path, scenes: int, splices: int) -> dict[str, Any]:
-    shapes: dict[str, tuple[type, tuple[int, ...]]] = {
-        "scenes": (np.float16, (scenes, VIEWS, PATCHES, WIDTH)),
-        "overlays": (np.float16, (scenes, VIEWS, PATCHES, WIDTH)),
-        "overlay_labels": (np.int64, (scenes, VIEWS)),
-        "splices": (np.float16, (splices, PATCHES, WIDTH)),
-        "splice_labels": (np.int64, (splices,)),
-    }
-    return {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
-        for name, (dtype, shape) in shapes.items()
-    }
+def _encode(folder: Path, encoder: NanoEncoder) -> None:
+    """Write `SET.npy`, the features of each set of pictures."""
+    (folder / "features.json").unlink(missing_ok=True)
+    for name in SETS:
+        pictures = np.load(folder / f"{name}_pictures.npy", mmap_mode="r")
+        flat = pictures.reshape(-1, *pictures.shape[-3:])
+        features = np.lib.format.open_memmap(
+            folder / f"{name}.npy", "w+", np.float16, (*pictures.shape[:-3], PATCHES, WIDTH)
+        )
+        rows = features.reshape(-1, PATCHES, WIDTH)
+        for start in range(0, len(flat), BATCH):
+            rows[start : start + BATCH] = patch_tokens(encoder, np.array(flat[start : start + BATCH]))
+        features.flush()

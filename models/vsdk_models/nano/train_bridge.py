@@ -18,7 +18,6 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -30,9 +29,9 @@ from torch.nn import functional
 
 from vsdk.bench.needles import CLASSES
 
-from .bridge import CONFIG, NONE, RecurrentReader, contenders
-from .bridge_training import last_windows, mean_windows, read_videos
-from .haystacks import VIEWS, Pool, build_pool
+from .bridge import CONFIG, NONE, RecurrentReader, WindowReader, contenders
+from .bridge_training import read_last_frames, read_means, read_videos
+from .haystacks import VIEWS, Pool, Recipe, build_pool
 from .sequences import Videos, draw_videos
 from .train_encoder import backdrop_bank
 
@@ -44,15 +43,8 @@ VIDEOS = 32
 SHARED = 8
 """Videos of one haystack."""
 PEAK, DECAY = 1.2e-3, 0.05
-FIRST_UNSEEN_NEEDLE = 10_000_000
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much is drawn."""
-
-    scenes: int = 2000
-    splices: int = 4000
+UNSEEN = Recipe(scenes=150, splices=300, seed=2, first_needle=10_000_000)
+"""What is evaluated on during training: other backdrops, other needles."""
 
 
 def draw_batch(pool: Pool, rng: np.random.Generator, segments: int) -> Videos:
@@ -71,9 +63,8 @@ def recurrent_loss(reader: RecurrentReader, videos: Videos, restarts: set[int]) 
     return loss, _named(what, wanted)
 
 
-def window_loss(reader: nn.Module, windows: tuple[Tensor, Tensor], wanted: Tensor) -> tuple[Tensor, float]:
+def control_loss(what: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
     """The same for a control, which is asked once."""
-    what = reader(*windows)
     return functional.cross_entropy(what.float(), wanted), _named(what, wanted)
 
 
@@ -91,8 +82,8 @@ def losses(models: nn.ModuleDict, videos: Videos, rng: np.random.Generator) -> d
     return {
         "memory": recurrent_loss(cast(RecurrentReader, models["memory"]), videos, restarts),
         "no_retrieval": recurrent_loss(cast(RecurrentReader, models["no_retrieval"]), videos, {0}),
-        "last_n": window_loss(models["last_n"], last_windows(videos, end), wanted),
-        "mean": window_loss(models["mean"], mean_windows(videos, end), wanted),
+        "last_n": control_loss(read_last_frames(cast(WindowReader, models["last_n"]), videos, end), wanted),
+        "mean": control_loss(read_means(cast(WindowReader, models["mean"]), videos, end), wanted),
     }
 
 
@@ -109,8 +100,8 @@ def evaluate(models: nn.ModuleDict, pool: Pool, segments: int, rounds: int = 8) 
         what, here = read_videos(cast(RecurrentReader, models["memory"]), videos, restarts)
         ends = {"memory": what[:, -1]}
         ends["no_retrieval"] = read_videos(cast(RecurrentReader, models["no_retrieval"]), videos, {0})[0][:, -1]
-        ends["last_n"] = models["last_n"](*last_windows(videos, segments - 1))
-        ends["mean"] = models["mean"](*mean_windows(videos, segments - 1))
+        ends["last_n"] = read_last_frames(cast(WindowReader, models["last_n"]), videos, segments - 1)
+        ends["mean"] = read_means(cast(WindowReader, models["mean"]), videos, segments - 1)
         for name, scores in ends.items():
             found[name].append(scores[seen, :NONE].argmax(-1) == videos.label[seen])
         when.append(here[seen].argmax(1) == videos.segment[seen])
@@ -159,10 +150,15 @@ def train(out: Path, pool: Pool, unseen: Pool, minutes: float, seed: int, bfloat
                 print(json.dumps(record), file=log, flush=True)
             if step % 50 == 0 or spent >= minutes * 60:
                 _save(state_file, models, optimisers, step, spent)
+    return models
+
+
+def log_extrapolation(out: Path, models: nn.ModuleDict, unseen: Pool) -> None:
+    """Evaluate at one, two and four times the length of training, into the log."""
+    with (out / "log.jsonl").open("a") as log:
         for length in (SEGMENTS, 2 * SEGMENTS, 4 * SEGMENTS):
             shares = {k: round(v, 3) for k, v in evaluate(models, unseen, length, rounds=12).items()}
-            print(json.dumps({"step": step, "seconds": length * VIEWS, "unseen": shares}), file=log, flush=True)
-    return models
+            print(json.dumps({"seconds": length * VIEWS, "unseen": shares}), file=log, flush=True)
 
 
 def _save(path: Path, models: nn.ModuleDict, optimisers: dict[str, torch.optim.AdamW], step: int, spent: float) -> None:
@@ -180,8 +176,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=35, help="training time in processor minutes for each thread")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--scenes", type=int, default=Sizes.scenes, help="scenes to draw for training")
-    parser.add_argument("--splices", type=int, default=Sizes.splices, help="needles in pictures of their own")
+    parser.add_argument("--scenes", type=int, default=1500, help="scenes to draw for training")
+    parser.add_argument("--splices", type=int, default=3000, help="needles in pictures of their own")
     parser.add_argument("--bank", type=Path, help="folder with the backdrops of train_encoder; by default --out")
     parser.add_argument("--bfloat16", action="store_true", help="mixed precision, where the processor has avx512_bf16")
     options = parser.parse_args()
@@ -189,15 +185,14 @@ def main() -> None:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     bank = options.bank or out
-    unseen = build_pool(
-        out / "unseen", options.encoder, backdrop_bank(300, 2, bank / "bank-unseen.npy"),
-        scenes=150, splices=300, seed=2, first_needle=FIRST_UNSEEN_NEEDLE,
-    )  # fmt: skip
-    pool = build_pool(
-        out / "training", options.encoder, backdrop_bank(5000, 1, bank / "bank.npy"),
-        scenes=options.scenes, splices=options.splices, seed=1, first_needle=0,
-    )  # fmt: skip
+    banks = {"bank.npy": (5000, 1), "bank-unseen.npy": (300, 2)}
+    for name, (count, seed) in banks.items():
+        backdrop_bank(count, seed, bank / name)
+    recipe = Recipe(scenes=options.scenes, splices=options.splices, seed=1, first_needle=0)
+    pool = build_pool(out / "training", options.encoder, bank / "bank.npy", recipe)
+    unseen = build_pool(out / "unseen", options.encoder, bank / "bank-unseen.npy", UNSEEN)
     models = train(out, pool, unseen, options.minutes, options.seed, options.bfloat16)
+    log_extrapolation(out, models, unseen)
     told = {
         "classes": str(len(CLASSES)),
         "trained_length": str(SEGMENTS * VIEWS),

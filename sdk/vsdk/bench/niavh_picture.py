@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 from PIL import Image as pillow
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
-from vsdk_runtimes.errors import SinkError
-
+from ..sinks.drawing import Color, font
 from .niavh_report import NiavhReport
 
-Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 
-PAPER: Colour = (255, 255, 255)
-INK: Colour = (38, 42, 48)
-QUIET: Colour = (120, 126, 134)
-UNTRIED: Colour = (236, 238, 240)
-RAMP: tuple[tuple[float, Colour], ...] = (
-    (0.0, (179, 48, 58)), (0.25, (232, 138, 98)), (0.5, (250, 226, 170)), (0.75, (124, 190, 142)), (1.0, (22, 120, 96)),
+BACKGROUND: Color = (24, 25, 28)
+BRIGHT: Color = (236, 237, 240)
+DIM: Color = (150, 153, 161)
+RAMP: tuple[tuple[float, Color], ...] = (
+    (0.0, (158, 42, 54)), (0.25, (222, 116, 84)), (0.5, (248, 218, 150)), (0.75, (124, 196, 146)),
+    (1.0, (34, 142, 112)),
 )  # fmt: skip
 """From wrong (red) to right (green); light in the middle, so that it also reads in grey and without red and green."""
 
@@ -36,27 +33,15 @@ HEADER, PANEL_HEADER, AXIS, LEFT = 96, 58, 40, 62
 TICKS = 6
 
 
-def draw_report(report: NiavhReport, path: Path) -> None:
-    """Write the picture, a PNG.
-
-    Raises:
-        SinkError: It cannot be written.
-    """
-    try:
-        picture_of(report).save(path, format="PNG")
-    except OSError as error:
-        raise SinkError(f"cannot write {path}: {error}", hint="Name a file in a folder that exists.") from error
-
-
 def picture_of(report: NiavhReport) -> pillow.Image:
     """The picture: four panels, two by two."""
     across = max(LEFT + CELL_WIDTH * len(report.lengths), 420)
     down = PANEL_HEADER + CELL_HEIGHT * len(report.depths) + AXIS
     size = (2 * MARGIN + 2 * across + GAP, HEADER + 2 * down + GAP + MARGIN + 26)
-    image = pillow.new("RGB", size, PAPER)
+    image = pillow.new("RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(image)
-    pen.text((MARGIN, 26), "A needle shown for one second, asked for at the end", INK, _font(26))
-    pen.text((MARGIN, 62), _subtitle(report), QUIET, _font(15))
+    pen.text((MARGIN, 26), "A needle shown for one second, asked for at the end", BRIGHT, font(26))
+    pen.text((MARGIN, 62), _subtitle(report), DIM, font(15))
     for number, name in enumerate(TITLES):
         corner = (MARGIN + (number % 2) * (across + GAP), HEADER + number // 2 * (down + GAP))
         _panel(pen, report, name, corner)
@@ -76,14 +61,10 @@ def _panel(pen: ImageDraw.ImageDraw, report: NiavhReport, name: str, corner: tup
     x, y = corner
     rate = report.rate(name)
     low, high = rate.bounds
-    pen.text((x + LEFT, y + 2), TITLES[name].format(window=report.window), INK, _font(18))
+    pen.text((x + LEFT, y + 2), TITLES[name].format(window=report.window), BRIGHT, font(18))
     figures = f"{100 * rate.accuracy:.1f} %  ({100 * low:.1f} to {100 * high:.1f})"
-    pen.text((x + LEFT, y + 27), f"{figures}, {report.floats[name]:,} floats", QUIET, _font(15))
+    pen.text((x + LEFT, y + 27), f"{figures}, {report.floats[name]:,} floats", DIM, font(15))
     left, top = x + LEFT, y + PANEL_HEADER
-    columns, rows = len(report.lengths), len(report.depths)
-    for column in range(columns):
-        for row in range(rows):
-            pen.rectangle(_cell((left, top), column, row), fill=UNTRIED)
     for cell in report.cells:
         column, row = report.lengths.index(cell.length), report.depths.index(cell.depth)
         pen.rectangle(_cell((left, top), column, row), fill=colour_of(cell.rates[name].accuracy))
@@ -103,19 +84,19 @@ def _trained(pen: ImageDraw.ImageDraw, report: NiavhReport, origin: tuple[int, i
         x = origin[0] + columns * CELL_WIDTH - 1
         bottom = origin[1] + len(report.depths) * CELL_HEIGHT
         for y in range(origin[1] - 6, bottom + 4, 7):
-            pen.line((x, y, x, min(y + 3, bottom + 4)), fill=INK, width=1)
+            pen.line((x, y, x, min(y + 3, bottom + 4)), fill=BRIGHT, width=1)
 
 
 def _axes(pen: ImageDraw.ImageDraw, report: NiavhReport, origin: tuple[int, int]) -> None:
     left, top = origin
-    font = _font(13)
+    small = font(13)
     bottom = top + len(report.depths) * CELL_HEIGHT
     for column in _spread(len(report.lengths)):
         x = left + column * CELL_WIDTH + CELL_WIDTH // 2
-        pen.text((x, bottom + 6), f"{report.lengths[column]} s", QUIET, font, anchor="ma")
+        pen.text((x, bottom + 6), f"{report.lengths[column]} s", DIM, small, anchor="ma")
     for row in _spread(len(report.depths)):
         y = top + row * CELL_HEIGHT + CELL_HEIGHT // 2
-        pen.text((left - 8, y), f"{report.depths[row]} %", QUIET, font, anchor="rm")
+        pen.text((left - 8, y), f"{report.depths[row]} %", DIM, small, anchor="rm")
 
 
 def _spread(count: int) -> list[int]:
@@ -126,19 +107,19 @@ def _spread(count: int) -> list[int]:
 
 def _legend(pen: ImageDraw.ImageDraw, corner: tuple[int, int], report: NiavhReport) -> None:
     x, y = corner
-    font = _font(13)
+    small = font(13)
     for step in range(101):
         pen.rectangle((x + 2 * step, y - 10, x + 2 * step + 1, y), fill=colour_of(step / 100))
-    pen.text((x - 8, y - 5), "wrong", QUIET, font, anchor="rm")
-    pen.text((x + 210, y - 5), "right", QUIET, font, anchor="lm")
+    pen.text((x - 8, y - 5), "wrong", DIM, small, anchor="rm")
+    pen.text((x + 210, y - 5), "right", DIM, small, anchor="lm")
     says = (
         f"across: length of the video; down: where in it the needle was; dashed: the longest video in training "
         f"({report.trained_length} s); a guess is right in {100 * report.chance:.1f} %"
     )
-    pen.text((x + 264, y - 5), says, QUIET, font, anchor="lm")
+    pen.text((x + 264, y - 5), says, DIM, small, anchor="lm")
 
 
-def colour_of(share: float) -> Colour:
+def colour_of(share: float) -> Color:
     """The colour of a share of right answers, 0..1."""
     for (below, one), (above, other) in pairwise(RAMP):
         if share <= above:
@@ -146,7 +127,3 @@ def colour_of(share: float) -> Colour:
             red, green, blue = (round(a + (b - a) * part) for a, b in zip(one, other, strict=True))
             return red, green, blue
     return RAMP[-1][1]
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -10,6 +10,8 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .bench_niavh import EXAMPLES as NIAVH_EXAMPLES
+from .bench_niavh import niavh
 from .console import examples, stderr, stdout
 from .run import PrecisionName
 
@@ -74,6 +76,9 @@ def speed(
     _show(report)
     if json is not None:
         _write_json(report, json)
+
+
+app.command("niavh", epilog=NIAVH_EXAMPLES)(niavh)
 
 
 def _write_json(report: SpeedReport, path: Path) -> None:
