@@ -183,23 +183,30 @@ class SceneRenderer:
         """Light, lens, sensor and codec: exposure, gamma, white balance, blur, noise, block quantisation."""
         r, count = self.random, len(pixels)
         one = (count, 1, 1, 1)
-        gain = torch.exp(torch.randn(one, generator=r) * 0.4)
-        flash = chance(count, 0.04, r)[:, None, None, None]
+        gain = torch.exp(torch.randn(one, generator=r) * 0.45) * self._light_field(count)
+        flash = chance(count, 0.06, r)[:, None, None, None]
         gain = torch.where(flash, uniform(one, 2, 5, r), gain)
         cast = torch.exp(torch.randn((count, 3, 1, 1), generator=r) * 0.06)
         lift = uniform(one, -0.06, 0.12, r)
-        pixels = (pixels.clamp(1e-4, 1) ** torch.exp(torch.randn(one, generator=r) * 0.2) * gain * cast + lift).clamp(
+        pixels = (pixels.clamp(1e-4, 1) ** torch.exp(torch.randn(one, generator=r) * 0.25) * gain * cast + lift).clamp(
             0, 1
         )
         blurred = chance(count, 0.3, r).nonzero()[:, 0]
         width = int(torch.randint(2, 5, (), generator=r))
         small = torch.nn.functional.avg_pool2d(pixels[blurred], width)
         pixels[blurred] = torch.nn.functional.interpolate(small, size=IMAGE_SIZE, mode="bilinear", align_corners=False)
-        strength = uniform(one, 0, 0.08, r) * chance(count, 0.6, r)[:, None, None, None]
+        strength = uniform(one, 0, 0.1, r) * chance(count, 0.6, r)[:, None, None, None]
         pixels = pixels + torch.randn(pixels.shape, generator=r) * strength
         coded = chance(count, 0.4, r).nonzero()[:, 0]
         pixels[coded] = self._quantise_blocks(pixels[coded], uniform((len(coded), 1, 1, 1, 1, 1), 0.05, 0.5, r))
         return pixels.clamp(0, 1)
+
+    def _light_field(self, count: int) -> Tensor:
+        """Light that falls in from one side, in every other view: `[count, 1, 128, 128]`, a factor."""
+        r = self.random
+        slope = torch.randn((count, 2, 1, 1, 1), generator=r) * 0.3 * chance(count, 0.5, r)[:, None, None, None, None]
+        line = torch.linspace(-1, 1, IMAGE_SIZE)
+        return torch.exp(slope[:, 0] * line[None, None, None, :] + slope[:, 1] * line[None, None, :, None])
 
     def _quantise_blocks(self, pixels: Tensor, strength: Tensor) -> Tensor:
         count, side = len(pixels), IMAGE_SIZE // 8
