@@ -67,7 +67,7 @@ def _panel(pen: ImageDraw.ImageDraw, report: NiavhReport, name: str, corner: tup
     left, top = x + LEFT, y + PANEL_HEADER
     for cell in report.cells:
         column, row = report.lengths.index(cell.length), report.depths.index(cell.depth)
-        pen.rectangle(_cell((left, top), column, row), fill=colour_of(cell.rates[name].accuracy))
+        pen.rectangle(_cell((left, top), column, row), fill=color_of(cell.rates[name].accuracy))
     _trained(pen, report, (left, top))
     _axes(pen, report, (left, top))
 
@@ -109,7 +109,7 @@ def _legend(pen: ImageDraw.ImageDraw, corner: tuple[int, int], report: NiavhRepo
     x, y = corner
     small = font(13)
     for step in range(101):
-        pen.rectangle((x + 2 * step, y - 10, x + 2 * step + 1, y), fill=colour_of(step / 100))
+        pen.rectangle((x + 2 * step, y - 10, x + 2 * step + 1, y), fill=color_of(step / 100))
     pen.text((x - 8, y - 5), "wrong", DIM, small, anchor="rm")
     pen.text((x + 210, y - 5), "right", DIM, small, anchor="lm")
     says = (
@@ -119,7 +119,7 @@ def _legend(pen: ImageDraw.ImageDraw, corner: tuple[int, int], report: NiavhRepo
     pen.text((x + 264, y - 5), says, DIM, small, anchor="lm")
 
 
-def colour_of(share: float) -> Color:
+def color_of(share: float) -> Color:
     """The colour of a share of right answers, 0..1."""
     for (below, one), (above, other) in pairwise(RAMP):
         if share <= above:
