@@ -17,16 +17,17 @@ from vsdk_models.layers import Layer, parse_layer
 from vsdk_models.preprocessing import pixel_size, read_preprocessing
 from vsdk_models.text import text_encoder, text_reference
 from vsdk_models.tokenizer import TextTokenizer, has_tokenizer
-from vsdk_models.vision import VisionEncoder
+from vsdk_models.videollamb.checkpoint import is_videollamb
 from vsdk_runtimes import Precision
-from vsdk_runtimes.errors import CheckpointError
+from vsdk_runtimes.errors import CheckpointError, InputError
 from vsdk_runtimes.manifest import Origin, Preprocessing, TensorSpec
 
 from .build import Progress, Target, checked_precisions, export_networks, no_progress
-from .frames import pixels
+from .encoder import encoder_network, encoder_plan, graph_files
 from .graph import SINGLE_FILE_LIMIT
 from .network import Array, Arrays, Asset, Network
 from .report import ComponentPlan, ExportReport
+from .videollamb import export_videollamb
 from .writer import check_target
 
 # How much of the progress bar belongs to finding and loading the checkpoint.
@@ -52,27 +53,14 @@ class _Plan:
     def components(self) -> tuple[ComponentPlan, ...]:
         """The components as a dry run shows them."""
         found = self.architecture
-        height, width = self.size
-        patches = (height // found.patch_size) * (width // found.patch_size)
-        outputs = {"cls": _floats(found.width), "patches": _floats(patches, found.width)}
-        if found.embedding_width is not None:
-            outputs["embedding"] = _floats(found.embedding_width)
-        encoder = ComponentPlan(
-            "encoder", "encoder", found.family, {"pixels": _floats(3, height, width)}, outputs, self._files("encoder")
-        )
+        encoder = encoder_plan(found, self.size, self.precisions)
         if not self.with_text:
             return (encoder,)
         assert found.text_length is not None
         ids = TensorSpec(dtype="int64", shape=("batch", found.text_length))
-        embedding = {"embedding": outputs["embedding"]}
-        return encoder, ComponentPlan("text", "text", found.family, {"input_ids": ids}, embedding, self._files("text"))
-
-    def _files(self, component: str) -> dict[Precision, str]:
-        return {precision: f"{component}/{precision}.onnx" for precision in self.precisions}
-
-
-def _floats(*shape: int) -> TensorSpec:
-    return TensorSpec(dtype="float32", shape=("batch", *shape))
+        embedding = {"embedding": encoder.outputs["embedding"]}
+        files = graph_files("text", self.precisions)
+        return encoder, ComponentPlan("text", "text", found.family, {"input_ids": ids}, embedding, files)
 
 
 def export_checkpoint(
@@ -84,10 +72,13 @@ def export_checkpoint(
     layer: int | str | None = None,
     dry_run: bool = False,
     revision: str | None = None,
+    encoder: str | PathLike[str] | None = None,
     progress: Progress = no_progress,
     single_file_limit: int = SINGLE_FILE_LIMIT,
 ) -> ExportReport:
     """Export the encoder of a checkpoint, and its text tower where it has one with a tokenizer, into a bundle.
+
+    A VideoLLaMB checkpoint gives its image tower as the encoder, its video tower, its memory bridge and its projector.
 
     The result is verified against PyTorch before anything is put in its place; a failed export leaves nothing behind.
 
@@ -101,6 +92,8 @@ def export_checkpoint(
             for the others. SigLIP's `cls`, its pooled output, and every `embedding` come from the last layer always.
         dry_run: Only say what would be exported: no weights are fetched or loaded, nothing is written.
         revision: Branch, tag or commit on the hub.
+        encoder: Bundle whose encoder a VideoLLaMB bridge is to read instead of the checkpoint's own; the new bundle at
+            `out` has everything of it. `into` a bundle with an encoder does the same in place.
         progress: Called with a description and the fraction that is done.
         single_file_limit: Bytes of weights beyond which they go to a file beside the graph.
 
@@ -115,10 +108,18 @@ def export_checkpoint(
     chosen = checked_precisions(precisions)
     progress("finding the checkpoint", 0.0)
     source = open_checkpoint(str(checkpoint), revision=revision, weights=not dry_run)
+    target = Target(_path(out), _path(into), source.name.rpartition("/")[2], base=_path(encoder))
+    if is_videollamb(source):
+        return export_videollamb(
+            source, target, precisions=chosen, layer=layer, dry_run=dry_run, progress=progress,
+            single_file_limit=single_file_limit,
+        )  # fmt: skip
+    if encoder is not None:
+        raise InputError(
+            f"{source.name} has no memory bridge that could read another bundle's encoder",
+            hint="Leave --encoder out.",
+        )
     plan = _plan(source, chosen, layer)
-    target = Target(
-        None if out is None else Path(out), None if into is None else Path(into), source.name.rpartition("/")[2]
-    )
     components = plan.components()
     if target.out is not None or target.into is not None or not dry_run:
         check_target(target.out, target.into, tuple(component.name for component in components))
@@ -175,35 +176,10 @@ def _check_size(name: str, architecture: Architecture, size: tuple[int, int]) ->
 
 
 def _networks(plan: _Plan, model: Any, origin: Origin) -> list[Network]:
-    networks = [_encoder(plan, model, origin)]
+    networks = [encoder_network(model, plan.architecture, plan.preprocessing, plan.layer, origin)]
     if plan.with_text:
         networks.append(_text(plan, model, origin))
     return networks
-
-
-def _encoder(plan: _Plan, model: Any, origin: Origin) -> Network:
-    family, layer = plan.architecture.vision_family, plan.layer
-    with torch.no_grad():
-        parts = family.parts(model, *plan.size)
-    encoder = VisionEncoder(parts, layer, shared_space=plan.architecture.embedding_width is not None)
-
-    def reference(batch: Arrays) -> dict[str, Array]:
-        with torch.inference_mode():
-            outputs = family.reference(model, torch.from_numpy(np.array(batch["pixels"])), layer)
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
-
-    return Network(
-        name="encoder",
-        role="encoder",
-        family=plan.architecture.family,
-        module=encoder,
-        outputs=encoder.output_names,
-        samples={"pixels": pixels(plan.preprocessing, plan.size)},
-        origin=origin,
-        reference=reference,
-        layer=layer,
-        preprocessing=plan.preprocessing,
-    )
 
 
 def _text(plan: _Plan, model: Any, origin: Origin) -> Network:
@@ -227,3 +203,7 @@ def _text(plan: _Plan, model: Any, origin: Origin) -> Network:
         text=tokenizer.text,
         assets={"tokenizer": Asset("tokenizer.json", tokenizer.to_json())},
     )
+
+
+def _path(value: str | PathLike[str] | None) -> Path | None:
+    return None if value is None else Path(value)

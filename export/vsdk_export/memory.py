@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
-from vsdk_models.videollamb import BridgeConfig, MemoryStep
+from vsdk_models.preprocessing import pixel_size
+from vsdk_models.videollamb import MemoryStep
 from vsdk_runtimes import Bundle, load, load_bundle
 from vsdk_runtimes.errors import ExportError
 from vsdk_runtimes.manifest import Origin
@@ -66,7 +67,10 @@ def export_memory(
     """
     target = Target(_path(out), _path(into), bundle_name, base=_path(encoder))
     existing = target.base or target.into
-    tokens = None if existing is None else encoder_tokens(load_bundle(existing), step.config)
+    tokens = None
+    if existing is not None and (bundle := load_bundle(existing)).has("encoder"):
+        check_encoder(bundle, step.config.patches, step.config.width)
+        tokens = encoder_tokens(bundle)
     networks = memory_networks(step, projector, origin, tokens=tokens, name=name, role=role, family=family)
     chosen = checked_precisions(precisions, RECURRENT_PRECISIONS)
     return export_networks(networks, target, precisions=chosen, progress=progress)
@@ -130,31 +134,33 @@ def bridged_tokens(bridge: Network, count: int = 16) -> Array:
     return flat[:: max(1, len(flat) // count)][:count]
 
 
-def encoder_tokens(bundle: Bundle, config: BridgeConfig) -> Array | None:
-    """Patch tokens that the encoder of a bundle gives for drawn pictures, `[pictures, patches, width]`.
-
-    Returns:
-        None where the bundle has no encoder.
+def check_encoder(bundle: Bundle, patches: int, width: int) -> None:
+    """Hold a bundle's encoder against what a bridge reads.
 
     Raises:
         ExportError: The bridge cannot read such patch tokens.
     """
-    if not bundle.has("encoder"):
-        return None
-    component = bundle.component("encoder")
-    found = component.spec.outputs.get("patches")
+    found = bundle.component("encoder").spec.outputs.get("patches")
     shape = tuple(found.shape[1:]) if found is not None else None
-    if shape != (config.patches, config.width):
+    if shape != (patches, width):
         gives = "no patch tokens" if shape is None else f"{shape[0]} patch tokens of width {shape[1]}"
         raise ExportError(
-            f"the encoder of bundle {bundle.folder} gives {gives} a frame, and the bridge reads {config.patches} of "
-            f"width {config.width}",
+            f"the encoder of bundle {bundle.folder} gives {gives} a frame, and the bridge reads {patches} of width "
+            f"{width}",
             hint="A bridge fits the encoder that it was trained with; its layer and image size count, too.",
         )
+
+
+def encoder_tokens(bundle: Bundle) -> Array:
+    """Patch tokens that the encoder of a bundle gives for drawn pictures, `[pictures, patches, width]`.
+
+    Raises:
+        ExportError: The encoder does not take pictures.
+    """
+    component = bundle.component("encoder")
     if component.spec.preprocessing is None:
         raise ExportError(f"the encoder of bundle {bundle.folder} does not say how pictures become its input")
-    height, width = component.spec.inputs["pixels"].shape[2:]
-    samples = pixels(component.spec.preprocessing, (int(height), int(width)))
+    samples = pixels(component.spec.preprocessing, pixel_size(component.spec.preprocessing))
     with load(component, device="cpu", engine="onnxruntime") as session:
         return session.run({"pixels": samples}, ["patches"])["patches"]
 

@@ -106,6 +106,12 @@ class MemoryStep(nn.Module):
             "values_in": cache,
         }[name]
 
+    def output_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an output."""
+        if name == "visual":
+            return (1, self.config.segment_tokens, self.config.width)
+        return self.input_shape(STATE.get(name, "memory_in"))
+
     def initial_state(self) -> dict[str, npt.NDArray[np.float32]]:
         """The state that a video starts from, by input: the initial memory, and an empty cache."""
         state = {name: np.zeros(self.input_shape(name), np.float32) for name in self.state.values()}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     ("vsdk export openai/clip-vit-base-patch32 --out clip-bundle", "A checkpoint of the Hugging Face hub."),
     ("vsdk export ./my-dinov2 --out dinov2-bundle --precision fp32,fp16 --layer last", "A local folder, both types."),
+    ("vsdk export ./my-videollamb --encoder clip-bundle --out memory-bundle", "A memory bridge for that encoder."),
     ("vsdk export ./my-siglip --out siglip-bundle --dry-run", "Only say what would be exported."),
 )
 
@@ -36,6 +37,12 @@ def export(
             help="Whose tokens: last, or -k from the end. By default -2 for CLIP, else last.", show_default=False
         ),
     ] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle whose encoder a memory bridge is to read; --out begins as its copy.", metavar="BUNDLE"
+        ),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be exported.")] = False,
     target: Annotated[str | None, typer.Option(help="Not in this version.", hidden=True)] = None,
@@ -43,6 +50,8 @@ def export(
     """Turn a checkpoint into a bundle, and verify it against PyTorch."""
     if (out is None) == (into is None) and not (dry_run and out is None):
         raise typer.BadParameter("one of --out and --into is needed, and not both")
+    if encoder is not None and into is not None:
+        raise typer.BadParameter("--encoder goes with --out; --into uses the encoder of its own bundle")
     if target is not None:
         from vsdk_runtimes.errors import UnsupportedModelError
 
@@ -63,6 +72,7 @@ def export(
             layer=layer,
             dry_run=dry_run,
             revision=revision,
+            encoder=encoder,
             progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
         )
     _show(report)
