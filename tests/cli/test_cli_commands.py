@@ -12,7 +12,7 @@ import pytest
 
 import vsdk
 
-COMMANDS = [["run"], ["export"], ["inspect"], ["doctor"], ["bench", "speed"]]
+COMMANDS = [["run"], ["export"], ["inspect"], ["doctor"], ["bench", "speed"], ["bench", "memory"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
