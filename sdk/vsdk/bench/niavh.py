@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vsdk_runtimes import Bundle
+from vsdk_runtimes import Bundle, Precision
 from vsdk_runtimes.errors import BundleSchemaError, InputError
 
 from ..encoder import Encoder
@@ -107,6 +107,7 @@ def measure_niavh(
     seed: int = 0,
     haystack: Path | None = None,
     threads: int | None = None,
+    precision: Precision | None = None,
     progress: Progress = lambda says, fraction: None,
 ) -> NiavhReport:
     """Run the test on a bundle with a bridge and readouts, on the CPU.
@@ -118,6 +119,7 @@ def measure_niavh(
         seed: Other seeds give other needles and other haystacks.
         haystack: A video file from which every other haystack is taken.
         threads: Most threads of the engine.
+        precision: Of the memory's bridge; None takes the bundle's default. All else runs at that.
         progress: Called with what is being done and the fraction that is done.
 
     Raises:
@@ -129,48 +131,97 @@ def measure_niavh(
         raise InputError(f"a grid of {grid[0]}x{grid[1]} with {trials} trials (seed {seed}) is no test")
     progress("loading", 0.0)
     task = _checked_task(bundle)
-    encoder = Encoder(bundle, threads=threads, patches=True)
-    contenders = _contenders(bundle, threads)
     planned = plan_trials(grid, trials, task.classes, seed)
-    outcomes: list[Outcome] = []
-    without: list[float] = []
-    done = 0
-    for number in sorted({trial.haystack for trial in planned}):
-        progress(f"haystack {number + 1}", done / len(planned))
-        pictures = _haystack(number, seed, encoder, haystack)
-        patches = encode(encoder, pictures)
-        for contender in contenders.values():
-            contender.watch(patches)
-        mine = [trial for trial in planned if trial.haystack == number]
-        for length in sorted({trial.length for trial in mine}):
-            without.append(_presence(contenders["memory"].answer(length)))
-        for trial in mine:
-            outcomes.append(_run(trial, pictures, encoder, contenders, _is_real(number, haystack)))
-            done += 1
-            progress(f"{done} of {len(planned)} needles", done / len(planned))
-    info = encoder.session.info
-    encoder.close()
-    floats = {name: contender.floats for name, contender in contenders.items()}
-    last_n = contenders["last_n"]
-    assert isinstance(last_n, LastFrames)
-    for contender in contenders.values():
-        contender.close()
-    return NiavhReport(
-        bundle=bundle.manifest.name,
-        digest=bundle.digest,
-        engine=f"{info.engine} {info.engine_version} on {info.device}, {info.precision}",
-        haystack=f"drawn, and {haystack.name}" if haystack is not None else "drawn",
-        seed=seed,
-        classes=task.classes,
-        trained_length=task.trained_length,
-        lengths=lengths_of(grid[0]),
-        depths=depths_of(grid[1]),
-        trials=trials,
-        window=last_n.window,
-        floats=floats,
-        outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.cell)),
-        without=tuple(without),
-    )
+    with _Bench(bundle, seed, haystack, threads, precision) as bench:
+        outcomes, without = bench.run(planned, progress)
+        return NiavhReport(
+            bundle=bundle.manifest.name,
+            digest=bundle.digest,
+            engine=bench.engine,
+            haystack=f"drawn, and {haystack.name}" if haystack is not None else "drawn",
+            seed=seed,
+            classes=task.classes,
+            trained_length=task.trained_length,
+            lengths=lengths_of(grid[0]),
+            depths=depths_of(grid[1]),
+            trials=trials,
+            window=bench.last_n.window,
+            floats={name: contender.floats for name, contender in bench.contenders.items()},
+            outcomes=tuple(sorted(outcomes, key=lambda outcome: outcome.cell)),
+            without=tuple(without),
+        )
+
+
+class _Bench:
+    """Encoder, contenders and haystacks of one test."""
+
+    def __init__(
+        self, bundle: Bundle, seed: int, file: Path | None, threads: int | None, precision: Precision | None
+    ) -> None:
+        self.seed, self.file = seed, file
+        self.encoder = Encoder(bundle, threads=threads, patches=True)
+        self.memory = Recurrent(bundle, "bridge", "readout", threads, precision)
+        self.last_n = LastFrames(bundle, self.memory.floats, threads)
+        self.contenders: dict[str, Contender] = {
+            "memory": self.memory,
+            "last_n": self.last_n,
+            "mean": Means(bundle, self.memory.floats, threads),
+            "no_retrieval": Recurrent(bundle, "bridge.no_retrieval", "readout.no_retrieval", threads),
+        }
+        info = self.memory.bridge.session.info
+        self.engine = f"{info.engine} {info.engine_version} on {info.device}, {info.precision}"
+
+    def __enter__(self) -> _Bench:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.encoder.close()
+        for contender in self.contenders.values():
+            contender.close()
+
+    def run(self, planned: list[Trial], progress: Progress) -> tuple[list[Outcome], list[float]]:
+        """All trials, and the memory's `presence` for each length of each haystack without a needle."""
+        outcomes: list[Outcome] = []
+        without: list[float] = []
+        for number in sorted({trial.haystack for trial in planned}):
+            progress(f"haystack {number + 1}", len(outcomes) / len(planned))
+            pictures = self._haystack(number)
+            patches = encode(self.encoder, pictures)
+            for contender in self.contenders.values():
+                contender.watch(patches)
+            mine = [trial for trial in planned if trial.haystack == number]
+            without += [_presence(self.memory.answer(length)) for length in sorted({trial.length for trial in mine})]
+            for trial in mine:
+                outcomes.append(self._outcome(trial, pictures))
+                progress(f"{len(outcomes)} of {len(planned)} needles", len(outcomes) / len(planned))
+        return outcomes, without
+
+    def _outcome(self, trial: Trial, pictures: list[Image]) -> Outcome:
+        needle = Needle(trial.label, trial.way, trial.kind, "test", trial.seed)
+        picture = needle.show(pictures[trial.second], trial.moment)
+        shown = trial.second, _patches(self.encoder, [picture])[0]
+        scores = {name: contender.answer(trial.length, shown) for name, contender in self.contenders.items()}
+        first, last = self.memory.seconds_of_needle()
+        return Outcome(
+            cell=trial.cell,
+            length=trial.length,
+            second=trial.second,
+            way=trial.way,
+            kind=trial.kind,
+            real=self._is_real(trial.haystack),
+            right={name: int(values[:-1].argmax()) == trial.label for name, values in scores.items()},
+            presence=_presence(scores["memory"]),
+            named=(first, min(last, trial.length - 1)),
+        )
+
+    def _is_real(self, number: int) -> bool:
+        return self.file is not None and number % 2 == 1
+
+    def _haystack(self, number: int) -> list[Image]:
+        resize = self.encoder.preprocessor.resize
+        if self.file is not None and self._is_real(number):
+            return real_haystack(self.file, LONGEST, resize, offset=0.1 * (number + self.seed % 7))
+        return [resize(picture) for picture in drawn_haystack(self.seed * HAYSTACKS + number, LONGEST, SIDE)]
 
 
 def encode(encoder: Encoder, pictures: list[Image]) -> Vectors:
@@ -193,50 +244,6 @@ def _checked_task(bundle: Bundle) -> Task:
                 hint="Run it on the bundle that comes with vsdk: leave --bundle out.",
             )
     return read_task(bundle)
-
-
-def _contenders(bundle: Bundle, threads: int | None) -> dict[str, Contender]:
-    memory = Recurrent(bundle, "bridge", "readout", threads)
-    return {
-        "memory": memory,
-        "last_n": LastFrames(bundle, memory.floats, threads),
-        "mean": Means(bundle, memory.floats, threads),
-        "no_retrieval": Recurrent(bundle, "bridge.no_retrieval", "readout.no_retrieval", threads),
-    }
-
-
-def _is_real(number: int, file: Path | None) -> bool:
-    return file is not None and number % 2 == 1
-
-
-def _haystack(number: int, seed: int, encoder: Encoder, file: Path | None) -> list[Image]:
-    resize = encoder.preprocessor.resize
-    if file is not None and _is_real(number, file):
-        return real_haystack(file, LONGEST, resize, offset=0.1 * (number + seed % 7))
-    return [resize(picture) for picture in drawn_haystack(seed * HAYSTACKS + number, LONGEST, SIDE)]
-
-
-def _run(
-    trial: Trial, pictures: list[Image], encoder: Encoder, contenders: dict[str, Contender], real: bool
-) -> Outcome:
-    needle = Needle(trial.label, trial.way, trial.kind, "test", trial.seed)
-    picture = needle.show(pictures[trial.second], trial.moment)
-    tokens = _patches(encoder, [picture])[0]
-    scores = {name: item.answer(trial.length, (trial.second, tokens)) for name, item in contenders.items()}
-    memory = contenders["memory"]
-    assert isinstance(memory, Recurrent)
-    first, last = memory.seconds_of_needle()
-    return Outcome(
-        cell=trial.cell,
-        length=trial.length,
-        second=trial.second,
-        way=trial.way,
-        kind=trial.kind,
-        real=real,
-        right={name: int(values[:-1].argmax()) == trial.label for name, values in scores.items()},
-        presence=_presence(scores["memory"]),
-        named=(first, min(last, trial.length - 1)),
-    )
 
 
 def _presence(scores: Vectors) -> float:

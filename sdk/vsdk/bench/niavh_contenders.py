@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vsdk_runtimes import Bundle, Component, load
+from vsdk_runtimes import Bundle, Component, Precision, load
 from vsdk_runtimes.errors import BundleSchemaError
 
 from ..memory.bridge import MemoryBridge
@@ -95,10 +95,13 @@ class Recurrent(Contender):
         bundle: Has both.
         bridge, readout: Their roles.
         threads: Most threads of the engine.
+        precision: Of the bridge; None takes the bundle's default.
     """
 
-    def __init__(self, bundle: Bundle, bridge: str, readout: str, threads: int | None) -> None:
-        self.bridge = MemoryBridge(_as_bridge(bundle.component(bridge)), threads=threads)
+    def __init__(
+        self, bundle: Bundle, bridge: str, readout: str, threads: int | None, precision: Precision | None = None
+    ) -> None:
+        self.bridge = MemoryBridge(_as_bridge(bundle.component(bridge)), threads=threads, precision=precision)
         self._readout = load(bundle.component(readout), threads=threads)
         spec = self.bridge.spec
         cached = self.bridge.cache is not None

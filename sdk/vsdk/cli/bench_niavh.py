@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from .console import examples, stderr, stdout
+from .run import PrecisionName
 
 if TYPE_CHECKING:
     from ..bench.niavh_report import NiavhReport, Rate
@@ -40,6 +41,9 @@ def niavh(
         Path | None, typer.Option(help="A video file from which half of the videos are taken.", metavar="FILE")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Most threads; by default all cores.")] = None,
+    precision: Annotated[
+        PrecisionName | None, typer.Option(help="Of the bridge; by default the bundle's.", show_default=False)
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.", metavar="FILE")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the answers as heat-maps (PNG).", metavar="FILE")] = None,
 ) -> None:
@@ -69,6 +73,7 @@ def niavh(
             seed=seed,
             haystack=haystack,
             threads=threads,
+            precision=precision.value if precision is not None else None,
             progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
         )
     _show(report)
