@@ -86,11 +86,11 @@ class Confirmation:
         steady: Frames right after the change that must already belong to the new scene.
     """
 
-    distance: float = 0.4
-    sharpness: float = 6.0
+    distance: float = 0.35
+    sharpness: float = 4.0
     sharp_distance: float = 0.1
     intercut: float = 0.5
-    before: int = 8
+    before: int = 16
     horizon: int = 24
     steady: int = 8
 

@@ -190,7 +190,7 @@ class SceneTillingSettings:
     min_length: int = 8
     gradual: bool = True
     spans: tuple[int, ...] = (16, 28, 48)
-    gradual_floor: float = 0.3
+    gradual_floor: float = 0.5
     confirmation: Confirmation | None = DEFAULT_CONFIRMATION
 
     @classmethod

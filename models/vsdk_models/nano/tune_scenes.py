@@ -27,19 +27,19 @@ from .detection_scores import Interval, Score, score
 Value = float | tuple[int, ...]
 
 SETTINGS: dict[str, Sequence[Value]] = {
-    "gradual_floor": (0.2, 0.3, 0.4, 0.5, 0.6),
-    "spans": ((28,), (28, 48), (12, 28, 48), (16, 28, 48), (20, 28, 48), (16, 28, 40), (16, 28, 56), (16, 32, 56)),
-    "floor": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5),
+    "gradual_floor": (0.3, 0.4, 0.5, 0.6),
+    "spans": ((28,), (28, 48), (12, 28, 48), (16, 28, 48), (16, 28, 40), (16, 28, 56)),
+    "floor": (0.1, 0.2, 0.3, 0.4),
 }
 CONFIRMATION: dict[str, Sequence[Value]] = {
-    "distance": (0.2, 0.25, 0.3, 0.35, 0.4, 0.5),
-    "sharpness": (2, 4, 5, 6, 8, 10, 12),
-    "before": (4, 8, 12, 16),
-    "horizon": (16, 24, 32, 40),
+    "distance": (0.3, 0.35, 0.4, 0.45),
+    "sharpness": (2, 4, 6, 8),
+    "before": (8, 12, 16),
+    "horizon": (16, 24, 32),
 }
-SENSITIVE = {"floor": 0.01, "sharpness": 0.01}
-"""Settings of which the lowest value is taken that costs no more than so much F1: rendered cuts are all deep, so the
-clips can say how low these may be, but not how low they must be for two shots of one real street."""
+SENSITIVE = {"sharpness": 0.0025}
+"""Settings of which the lowest value is taken that costs no more than so much F1 (one boundary): rendered cuts are all
+deep, so the clips can say how low these may be, but not how low they must be for two shots of one real street."""
 
 
 @dataclass(frozen=True)
