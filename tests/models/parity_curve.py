@@ -1,0 +1,107 @@
+"""The closed loop at full width: how far the exported memory is from the published computation, segment by segment.
+
+python tests/models/parity_curve.py --variant base --width 1024 --segments 200 --png curve.png --json curve.json
+
+The same comparison as `test_videollamb_parity.py`, which runs it at a small width: weights drawn at random under the
+published names, segments of 1 to 8 frames, a cache that fills up and then forgets and merges, each state from the one
+before, errors relative to the root mean square of the reference in float64. It exits with 1 past the limits of 1e-4
+(fp32) and a cosine of 0.999 (fp16). At the published sizes it takes about half an hour on two cores, and 8 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from memory_host import Host, cosine, relative, segment
+from videollamb_reference import Reference, random_weights
+
+from vsdk.bench.chart import Axis, Curve, line_chart
+from vsdk_export import export_memory
+from vsdk_models.videollamb import BridgeConfig, MemoryStep
+from vsdk_runtimes import load, load_bundle
+
+LIMITS = {"fp32": 1e-4, "fp16": 0.999}
+# Published: pooling, patch tokens, capacity that vsdk takes, segment embeddings.
+VARIANTS = {"base": (12, 256, 32, 0), "mem": (14, 576, 8, 1024)}
+
+
+def config_for(options: argparse.Namespace) -> BridgeConfig:
+    grid, patches, capacity, positions = VARIANTS[options.variant]
+    return BridgeConfig(
+        width=options.width, heads=8, hidden=4 * options.width, patches=patches, grid=grid, capacity=capacity,
+        positions=positions, variant="patches" if positions else "memories",
+    )  # fmt: skip
+
+
+def measure(config: BridgeConfig, segments: int, precisions: list[str]) -> dict[str, dict[str, list[float]]]:
+    """By precision, the relative error and the cosine of the memory after each segment."""
+    weights = random_weights(config.width, config.hidden, config.memory_tokens, positions=config.positions)
+    step = MemoryStep(config).eval()
+    step.load_state_dict({name: weights[name] for name in step.state_dict()})
+    reference = Reference(
+        {name: tensor.double() for name, tensor in weights.items()}, config.heads, config.side, config.pooled_side,
+        caches_patches=config.variant == "patches",
+    )  # fmt: skip
+    rng = np.random.default_rng(6)
+    host = Host(config, rng)
+    curves: dict[str, dict[str, list[float]]] = {name: {"relative": [], "cosine": []} for name in precisions}
+    with tempfile.TemporaryDirectory() as folder:
+        export_memory(step, out=Path(folder) / "bundle", precisions=precisions, progress=tell)
+        component = load_bundle(Path(folder) / "bundle").component("bridge")
+        sessions = {name: load(component, precision=name) for name in ("fp32", "fp16") if name in precisions}
+        states = {name: session.new_state() for name, session in sessions.items()}
+        for number in range(segments):
+            count = int(rng.integers(1, config.frames + 1))
+            patches, frames = segment(rng, config, count)
+            given = {"patches": patches, "frames": frames, "restart": np.zeros(1, np.float32)}
+            if config.positions:
+                given["position"] = np.array([min(number, config.positions - 1)], np.int64)
+            given |= host.write(count, reference)
+            _, _, expected = reference.segment(torch.from_numpy(patches[0, :count]).double(), number)
+            for name, session in sessions.items():
+                found = session.step(given, states[name], outputs=("memory_out",))["memory_out"][0]
+                curves[name]["relative"].append(relative(found, expected))
+                curves[name]["cosine"].append(cosine(found, expected))
+            latest = ", ".join(f"{name} {curve['relative'][-1]:.1e}" for name, curve in curves.items())
+            tell(f"segment {number + 1}: {latest}", (number + 1) / segments)
+    return curves
+
+
+def tell(description: str, fraction: float) -> None:
+    print(f"\r{100 * fraction:4.0f} %  {description:60}", end="", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Error of the exported memory over many segments.")
+    parser.add_argument("--variant", choices=tuple(VARIANTS), default="base")
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--segments", type=int, default=200)
+    parser.add_argument("--precision", default="fp32", help="fp32, fp16 or both with a comma")
+    parser.add_argument("--png", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    curves = measure(config_for(options), options.segments, options.precision.split(","))
+    print(file=sys.stderr)
+    passed = True
+    for name, curve in curves.items():
+        worst, least = max(curve["relative"]), min(curve["cosine"])
+        print(f"{options.variant}, width {options.width}, {name}: relative error {worst:.2e}, cosine {least:.8f}")
+        passed &= worst <= LIMITS[name] if name == "fp32" else least >= LIMITS[name]
+    if options.json:
+        options.json.write_text(json.dumps({"variant": options.variant, "width": options.width, **curves}) + "\n")
+    if options.png:
+        drawn = [Curve(name, range(1, options.segments + 1), curve["relative"]) for name, curve in curves.items()]
+        remark = f"{options.variant} variant, width {options.width}; error of the memory relative to its RMS"
+        across, upward = Axis("segments read, each state from the one before"), Axis("relative error", log=True)
+        line_chart("Exported memory against the published computation", remark, drawn, across, upward).save(options.png)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
