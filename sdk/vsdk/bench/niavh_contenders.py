@@ -101,7 +101,7 @@ class Recurrent(Contender):
     def __init__(
         self, bundle: Bundle, bridge: str, readout: str, threads: int | None, precision: Precision | None = None
     ) -> None:
-        self.bridge = MemoryBridge(_as_bridge(bundle.component(bridge)), threads=threads, precision=precision)
+        self.bridge = MemoryBridge(bundle, threads=threads, precision=precision, role=bridge)
         self._readout = load(bundle.component(readout), threads=threads)
         spec = self.bridge.spec
         cached = self.bridge.cache is not None
@@ -206,13 +206,6 @@ class Means(Contender):
     def close(self) -> None:
         """See `Contender.close`."""
         self._readout.close()
-
-
-def _as_bridge(component: Component) -> Bundle:
-    """A view of the bundle in which this component is the bridge and there is nothing else."""
-    spec = component.spec.model_copy(update={"role": "bridge"})
-    bundle = component.bundle
-    return Bundle(bundle.folder, bundle.manifest.model_copy(update={"components": {component.name: spec}}))
 
 
 def _sizes(component: Component, name: str) -> tuple[int, ...]:

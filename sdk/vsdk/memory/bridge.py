@@ -54,9 +54,10 @@ class MemoryBridge:
     """The bridge of a bundle on an engine, with the state of one stream.
 
     Args:
-        bundle: Must have a component with the role `bridge`.
+        bundle: Must have a component with that role.
         device, engine, precision, threads: As for `vsdk_runtimes.load`.
         eviction: `"merge"` or `"oldest"`; None takes the bundle's. See `vsdk.memory.cache`.
+        role: Which bridge, when the bundle has others to compare with.
 
     Raises:
         BundleSchemaError: The bundle has no bridge, or one that does not fit its encoder.
@@ -72,8 +73,9 @@ class MemoryBridge:
         precision: Precision | None = None,
         threads: int | None = None,
         eviction: Eviction | None = None,
+        role: str = "bridge",
     ) -> None:
-        component = bundle.component("bridge")
+        component = bundle.component(role)
         self.bundle = bundle
         self.spec = _spec(component)
         _, self.frames, self.patches, self.width = _sizes(component, "patches")
