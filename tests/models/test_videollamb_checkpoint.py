@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from memory_host import relative
+from PIL import Image
 from torch import Tensor
+from typer.testing import CliRunner
 from video_tower_reference import video_tower
 from videollamb_checkpoint import (
     BLOCKS,
@@ -32,6 +34,7 @@ from videollamb_checkpoint import (
 from videollamb_reference import Reference
 
 import vsdk
+from vsdk.cli.app import app
 from vsdk_export import ExportReport, export_checkpoint
 from vsdk_models.checkpoint import open_checkpoint
 from vsdk_models.tensors import CheckpointTensors
@@ -241,6 +244,34 @@ def test_a_bridge_on_an_encoder_exported_before(base: Exported, clip_bundle: Pat
         assert bundle.components["encoder"].spec == before.components["encoder"]
         graph = bundle.components["bridge"].path("bridge/fp32.onnx").read_bytes()
         assert graph == base.bundle.components["bridge"].path("bridge/fp32.onnx").read_bytes()
+
+
+def test_the_command_line(base: Exported, clip_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export for an encoder exported before, then run the result on a folder of pictures."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*arguments: str | Path) -> Any:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    out = tmp_path / "bundle"
+    done = command("export", base.checkpoint, "--encoder", clip_bundle, "--into", out)
+    assert done.exit_code == 2
+    assert "--encoder goes with --out" in done.output
+    done = command("export", base.checkpoint, "--encoder", clip_bundle, "--out", out)
+    assert done.exit_code == 0, done.output
+    for line in ("memory_out (closed loop)", "projected", "note: the bridge reads the encoder of"):
+        assert line in done.output
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(6):
+        picture = np.full((40, 40, 3), 200 if index < 3 else 20, np.uint8)
+        Image.fromarray(picture).save(pictures / f"{index}.png")
+    done = command("run", pictures, "--bundle", out, "--jsonl", tmp_path / "events.jsonl", "--quiet")
+    assert done.exit_code == 0, done.output
+    kinds = [json.loads(line)["type"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert kinds.count("memory") == kinds.count("scene") >= 1
 
 
 def test_an_encoder_that_does_not_fit_is_refused(base: Exported, clip_bundle: Path, tmp_path: Path) -> None:
