@@ -74,12 +74,25 @@ def encoder_bundle(width: int = WIDTH, *, gives_patches: bool = True) -> Path:
 
 @functools.cache
 def memory_bundle(*, projector: bool = True, **config: Any) -> Path:
-    """A bundle with that encoder and a bridge; shared, do not change it.
+    """A bundle with that encoder and `memory_step(**config)`; shared, do not change it.
 
     Args:
         projector: Whether it has a projector too.
         config: Fields of `BridgeConfig` that are to differ.
     """
+    name = "-".join(f"{name}={value}" for name, value in sorted(config.items()))
+    folder = _root() / f"memory-{projector}-{name}"
+    export_memory(
+        memory_step(**config),
+        projector=nn.Sequential(nn.Linear(WIDTH, LANGUAGE_WIDTH), nn.GELU()) if projector else None,
+        encoder=encoder_bundle(),
+        out=folder,
+    )
+    return folder
+
+
+def memory_step(**config: Any) -> MemoryStep:
+    """A bridge with random weights, the same at every call with the same sizes."""
     torch.manual_seed(2)
     sizes: dict[str, Any] = {
         "width": WIDTH,
@@ -94,15 +107,7 @@ def memory_bundle(*, projector: bool = True, **config: Any) -> Path:
     step = MemoryStep(BridgeConfig(**{**sizes, **config}))
     for parameter in step.parameters():  # far from the identity, so that every input shows in every output
         nn.init.normal_(parameter, std=0.4)
-    name = "-".join(f"{name}={value}" for name, value in sorted(config.items()))
-    folder = _root() / f"memory-{projector}-{name}"
-    export_memory(
-        step,
-        projector=nn.Sequential(nn.Linear(WIDTH, LANGUAGE_WIDTH), nn.GELU()) if projector else None,
-        encoder=encoder_bundle(),
-        out=folder,
-    )
-    return folder
+    return step.eval()
 
 
 def with_other_encoder(target: Path, width: int = WIDTH, *, gives_patches: bool = True) -> Path:

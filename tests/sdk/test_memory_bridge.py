@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from memory_bundles import (
     CAPACITY,
     FRAMES,
@@ -19,6 +20,7 @@ from memory_bundles import (
     Array,
     encoder_bundle,
     memory_bundle,
+    memory_step,
     segment,
     with_other_encoder,
 )
@@ -26,6 +28,7 @@ from memory_bundles import (
 import vsdk
 from vsdk.errors import BundleSchemaError, ClosedError, InputError
 from vsdk.memory.bridge import BridgeStep, MemoryBridge, memory_bytes
+from vsdk.memory.cache import Eviction
 
 SEGMENTS, CYCLE = 100_000, 16
 
@@ -104,6 +107,36 @@ def test_what_was_forgotten_is_not_read_any_more(bundle: vsdk.Bundle) -> None:
             bridge.state.restore({**bridge.state.snapshot(), "memory_in": np.ones((1, TOKENS, WIDTH), np.float32)})
             bridge.step(segment(number))
     np.testing.assert_array_equal(one.memory, other.memory)
+
+
+@pytest.mark.parametrize("variant", ["memories", "patches"])
+@pytest.mark.parametrize("eviction", ["merge", "oldest"])
+def test_host_and_graph_together_are_the_recurrence(variant: str, eviction: Eviction) -> None:
+    """Against the modules of the model and a list that keeps every segment: means are taken from scratch."""
+    model = memory_step(variant=variant)
+    assert model.retrieval is not None
+    bridge = opened(vsdk.load(memory_bundle(variant=variant)), eviction=eviction)
+    memory = model.projector.read_memory_emb[None]
+    kept: list[torch.Tensor] = []
+    for number, count in enumerate([8, 3, 1, 8, 5, 8, 2, 8, 8, 4, 7, 8]):
+        patches = segment(number, count)
+        found = bridge.step(patches)
+        with torch.no_grad():
+            bridged, visual = model.projector(memory, model.pool(torch.from_numpy(patches)[None]))
+            kept.append((visual if variant == "patches" else bridged)[0])
+            context = torch.cat([mean_of(kept[entry.first : entry.last + 1]) for entry in bridge.entries])[None]
+            memory = model.retrieval(bridged, *model.retrieval.project(context))
+        for expected, seen in ((bridged, found.bridged), (visual, found.visual), (memory, found.memory)):
+            np.testing.assert_allclose(seen, expected[0].numpy(), rtol=0, atol=1e-4)
+    assert len(bridge.entries) == CAPACITY
+
+
+def mean_of(segments: list[torch.Tensor]) -> torch.Tensor:
+    """The mean of what segments left, place by place, over those that have the place."""
+    longest = max(len(tokens) for tokens in segments)
+    return torch.stack(
+        [torch.stack([tokens[place] for tokens in segments if place < len(tokens)]).mean(0) for place in range(longest)]
+    )
 
 
 def test_restart_reads_the_segment_as_if_it_were_the_first() -> None:

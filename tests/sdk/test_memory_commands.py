@@ -41,10 +41,13 @@ def memories(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_remembers_and_a_later_one_goes_on(pictures: Path, tmp_path: Path) -> None:
-    jsonl, state = tmp_path / "events.jsonl", tmp_path / "camera.memory"
+    jsonl, state, sheet, video, features = (
+        tmp_path / name for name in ("events.jsonl", "camera.memory", "s.png", "a.mp4", "f.npz")
+    )
+    outputs = ("--jsonl", jsonl, "--sheet", sheet, "--video", video, "--features", features)
     for day in range(2):
         done = vsdk_command(
-            "run", pictures, "--bundle", memory_bundle(), "--jsonl", jsonl, "--memory-state", state, "--threads", 1
+            "run", pictures, "--bundle", memory_bundle(), *outputs, "--memory-state", state, "--threads", 1
         )
         assert done.returncode == 0, done.stderr
         found = memories(jsonl)
@@ -53,6 +56,7 @@ def test_a_run_remembers_and_a_later_one_goes_on(pictures: Path, tmp_path: Path)
         assert f"the memory holds {SCENES * (day + 1)} of at most {CAPACITY} entries" in done.stderr
         assert f"written: {state}" in done.stderr
     assert "stream 1, 0:00.0" in done.stderr
+    assert all(path.stat().st_size for path in (sheet, video, features))
 
 
 def test_a_bad_state_stops_the_run_before_anything_is_written(pictures: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -87,6 +88,30 @@ def test_saving_changes_nothing(bundle: vsdk.Bundle, tmp_path: Path) -> None:
         live(other, range(number, number + 1))
         one.save(tmp_path / "memory.state")
     assert everything(one) == everything(other)
+
+
+def test_saving_from_another_thread_catches_whole_segments(bundle: vsdk.Bundle, tmp_path: Path) -> None:
+    memory, expected = memory_of(bundle), memory_of(bundle)
+    seen: dict[int, dict[str, bytes]] = {}
+    for number in range(60):
+        live(expected, range(number, number + 1))
+        seen[number + 1] = everything(expected)
+    saved: list[Path] = []
+
+    def save() -> None:
+        while memory.segments < 60:
+            saved.append(tmp_path / f"{len(saved)}.state")
+            memory.save(saved[-1])
+
+    thread = threading.Thread(target=save)
+    live(memory, range(1))
+    thread.start()
+    live(memory, range(1, 60))
+    thread.join()
+    again = memory_of(bundle)
+    for path in saved:
+        again.restore(path)
+        assert everything(again) == seen[again.segments]
 
 
 def test_a_stream_goes_on_where_the_last_one_ended(bundle: vsdk.Bundle, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ slowest stage, and at best it keeps every core busy:
 
     ideal = min(rate of the slowest stage, cores / sum of the stages' seconds a frame)
 
+The memory, which works once a scene, is left out; `vsdk bench memory` measures it.
+
 Rounds are interleaved (every contender once, then every contender again), so that a machine that slows down for a while
 slows them all; minimum and median are reported. On a machine that had other work to do the figures say little.
 """
@@ -245,7 +247,7 @@ class _Bench:
 
     def _stream(self, gate: GateSettings) -> float:
         source = _FirstFrames(open_source(self.path, threads=1), self.frames)
-        with Stream(self.bundle, source, precision=self.precision, threads=1, gate=gate) as stream:
+        with Stream(self.bundle, source, precision=self.precision, threads=1, gate=gate, memory=False) as stream:
             start = time.perf_counter()
             for event in stream:
                 if event.type == "end":
