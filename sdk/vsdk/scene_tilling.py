@@ -345,6 +345,8 @@ class SceneTilling:
 
     def _outdone(self, candidate: _Candidate) -> bool:
         """Whether the boundary before, or a better candidate after it, is too near for both to stand."""
+        if candidate.frame + 1 < self.settings.min_length:  # the first scene has a least length, too
+            return True
         if self._boundary >= 0 and candidate.frame - self._boundary < candidate.radius:
             return True
         for other in self._candidates:
@@ -385,19 +387,25 @@ class _GradualTrack:
     def reset(self) -> None:
         self._blocks: deque[npt.NDArray[np.float64]] = deque(maxlen=self.lag + 1)
         self._similarities: deque[float] = deque(maxlen=2 * self.CLIMB + 1)
+        self._pushed = 0
 
     def push(self, block: npt.NDArray[np.float64], recent: RecentVectors) -> list[_Candidate]:
         """Four more frames have been stored; `block` is their direction."""
         if not self._blocks:  # what was before the stream began is taken to have looked like its first frames
             self._blocks.extend([block] * self.lag)
         self._blocks.append(block)
-        self._similarities.append(float(self._blocks[0].dot(self._blocks[-1])))
+        self._pushed += 1
+        self._similarities.append(float(self._blocks[0].dot(block)))
         return self._examine(recent, len(self._similarities) - 1 - self.CLIMB)
 
     def flush(self, recent: RecentVectors) -> list[_Candidate]:
-        """No more frames will come: look at the valleys whose right side is cut off."""
+        """No more frames will come; what would have come is taken to look like the last ones."""
+        if not self._blocks:
+            return []
+        last = self._blocks[-1]
+        found = [candidate for _ in range(self.lag) for candidate in self.push(last, recent)]
         pending = range(max(0, len(self._similarities) - self.CLIMB), len(self._similarities))
-        return [candidate for index in pending for candidate in self._examine(recent, index)]
+        return found + [candidate for index in pending for candidate in self._examine(recent, index)]
 
     def _examine(self, recent: RecentVectors, index: int) -> list[_Candidate]:
         """Is the similarity at this position of the window the bottom of a deep valley?"""
@@ -412,8 +420,8 @@ class _GradualTrack:
             return []
         if min(left) <= low or min(right) < low:  # the first of equal bottoms stands for all
             return []
-        newest_block = recent.count // BLOCK - 1 - (len(values) - 1 - index)
-        later = newest_block * BLOCK
-        earlier = max(later - (self.lag - 1) * BLOCK, BLOCK) - 1
+        newest = (self._pushed - len(values) + index) * BLOCK
+        earlier = max(newest - (self.lag - 1) * BLOCK, BLOCK) - 1
+        later = max(min(newest, recent.count - BLOCK), earlier + 1)
         depth = 2 * (min(max(left), max(right)) - low)
         return [_Candidate(recent.turning_point(earlier, later), depth, earlier, later, self.reach)]
