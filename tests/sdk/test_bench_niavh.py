@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 from video_tools import write_video
 
 import vsdk
-from vsdk.bench.controls import LONGEST as SLOWEST
-from vsdk.bench.controls import SHORTEST, frames_for, last_frames, mean_weights, memory_floats
+from vsdk.bench.controls import frames_for, last_frames, memory_floats, running_means, stretch
 from vsdk.bench.haystacks import drawn_haystack, real_haystack
 from vsdk.bench.needles import CLASSES, SIZES, TEST_GRAINS, TRAINING_GRAINS, Needle, Way
 from vsdk.bench.niavh import HAYSTACKS, depths_of, lengths_of, measure_niavh, plan_trials
@@ -135,16 +134,27 @@ def test_controls_have_no_fewer_floats_than_the_memory() -> None:
     assert (frames - 1) * 64 * 192 < floats <= frames * 64 * 192
 
 
-def test_means_are_what_an_update_at_every_frame_gives() -> None:
-    values = np.random.default_rng(0).normal(size=40)
-    weights = mean_weights(5, 40, 40)
-    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
-    assert weights[0] @ values == pytest.approx(values.mean(), rel=1e-5)
-    for row, half_life in zip(weights[1:], np.geomspace(SHORTEST, SLOWEST, 4), strict=True):
-        total = count = 0.0
-        for value in values:
-            total, count = total * 0.5 ** (1 / half_life) + value, count * 0.5 ** (1 / half_life) + 1
-        assert row @ values == pytest.approx(total / count, rel=1e-4)
+def test_means_are_of_equal_stretches_that_grow_when_there_is_no_room() -> None:
+    values = np.random.default_rng(0).normal(size=41).astype(np.float32)
+    assert [stretch(5, length) for length in (1, 5, 6, 10, 11, 20, 41)] == [1, 1, 2, 2, 4, 4, 16]
+    kept: list[tuple[float, int]] = []  # sum and count of each mean, updated frame by frame
+    size = 1
+    for number, value in enumerate(values, start=1):
+        if kept and kept[-1][1] < size:
+            kept[-1] = (kept[-1][0] + value, kept[-1][1] + 1)
+        else:
+            if len(kept) == 5:
+                kept = [(a + c, b + d) for (a, b), (c, d) in zip(kept[::2], [*kept[1::2], (0.0, 0)], strict=True)]
+                size *= 2
+                if kept[-1][1] < size:
+                    kept[-1] = (kept[-1][0] + value, kept[-1][1] + 1)
+                else:
+                    kept.append((value, 1))
+            else:
+                kept.append((value, 1))
+        means, there = running_means(values[:number, None, None], 5)
+        assert there.sum() == len(kept)
+        np.testing.assert_allclose(means[0, : len(kept), 0, 0], [a / b for a, b in kept], rtol=1e-4, atol=1e-5)
 
 
 def test_the_last_frames_of_a_short_video_are_all_of_it() -> None:

@@ -13,14 +13,15 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from vsdk.bench.controls import mean_weights
+from vsdk.bench.controls import stretch
 
 from ..videollamb.bridge import ABSENT, Attention
 from .bridge import WINDOW, RecurrentReader, WindowReader, only_layer
 from .haystacks import PATCHES, VIEWS
 from .sequences import Videos
+
+NOTHING = -1
 
 
 def read_videos(reader: RecurrentReader, videos: Videos, restarts: Collection[int]) -> tuple[Tensor, Tensor]:
@@ -118,88 +119,55 @@ class _SharedSegments:
 
 def read_last_frames(reader: WindowReader, videos: Videos, end: int) -> Tensor:
     """What the control `last_n` says of each video after segment `end`: scores `[videos, classes + 1]`."""
-    frames = videos.frames.flatten(1, 2)
-    kept = [videos.frames_until(end, haystack)[-WINDOW:] for haystack in range(len(frames))]
-    counts = torch.tensor([len(numbers) for numbers in kept])
-    windows = torch.zeros(len(frames), 1, int(counts.max()), *frames.shape[2:])
-    for window, numbers, haystack in zip(windows, kept, frames, strict=True):
-        window[0, : len(numbers)] = haystack[numbers]
-    places = [_place(kept[video // videos.each], videos, video) for video in range(len(videos.label))]
-    as_videos = replace(
-        videos,
-        frames=windows,
-        counts=counts[:, None],
-        segment=torch.tensor([0 if place is not None else 1 for place in places]),
-        slot=torch.tensor([place or 0 for place in places]),
-    )
-    layer = only_layer(reader.bridge)
-    initial = reader.bridge.read_memory_emb.expand(len(places), -1, -1)
-    attended = _SharedSegments(layer.selfattention, as_videos).attend(initial, 0)
-    return _readout(reader, attended)
+    return _read_windows(reader, videos, [videos.frames_until(end, owner)[-WINDOW:, None] for owner in videos.owners])
 
 
 def read_means(reader: WindowReader, videos: Videos, end: int) -> Tensor:
-    """What the control `mean` says of each video after segment `end`: scores `[videos, classes + 1]`.
+    """What the control `mean` says of each video after segment `end`: scores `[videos, classes + 1]`."""
+    windows = []
+    for owner in videos.owners:
+        numbers = videos.frames_until(end, owner)
+        size = stretch(WINDOW, len(numbers))
+        padded = torch.cat([numbers, numbers.new_full((-len(numbers) % size,), NOTHING)])
+        windows.append(padded.view(-1, size))
+    return _read_windows(reader, videos, windows)
 
-    A needle changes each mean by its weight times what it changes in its frame, and keys and values with it.
+
+def _read_windows(reader: WindowReader, videos: Videos, windows: list[Tensor]) -> Tensor:
+    """Scores from means of frames.
+
+    Args:
+        reader: Of the control.
+        videos: Of which it keeps the means.
+        windows: For each haystack, the numbers of the frames that go into each mean, `[means, frames]`; frames are
+            counted in eights, and `NOTHING` is padding.
     """
     frames = videos.frames.flatten(1, 2)
-    means = torch.empty(len(frames), WINDOW, *frames.shape[2:])
-    shares = torch.zeros(len(videos.label), WINDOW)
-    changes = torch.zeros_like(videos.needles)
-    for haystack in range(len(frames)):
-        numbers = videos.frames_until(end, haystack)
-        weights = torch.from_numpy(mean_weights(WINDOW, len(numbers), len(numbers)))
-        means[haystack] = (weights @ frames[haystack, numbers].flatten(1)).unflatten(1, frames.shape[2:])
-        for video in range(haystack * videos.each, (haystack + 1) * videos.each):
-            place = _place(numbers, videos, video)
-            if place is not None:
-                shares[video] = weights[:, place]
-                changes[video] = videos.needles[video] - frames[haystack, numbers[place]]
-    layer = only_layer(reader.bridge)
-    return _readout(
-        reader, _attend_to_means(layer.selfattention, reader.bridge.read_memory_emb, means, shares, changes)
+    counts = torch.tensor([len(numbers) for numbers in windows])
+    means = torch.zeros(len(frames), 1, int(counts.max()), *frames.shape[2:])
+    for owner, numbers in enumerate(windows):
+        there = (numbers != NOTHING).float()
+        shares = there / there.sum(1, keepdim=True)
+        means[owner, 0, : len(numbers)] = torch.einsum("mf,mfpd->mpd", shares, frames[owner, numbers.clamp(min=0)])
+    needles, inside, slot = videos.needles.clone(), [], []
+    for video, owner in enumerate(videos.owner.tolist()):
+        number = int(videos.segment[video]) * VIEWS + int(videos.slot[video])
+        place = (windows[owner] == number).any(1).nonzero()[:, 0]
+        inside.append(len(place) > 0)
+        slot.append(int(place[0]) if len(place) else 0)
+        if inside[-1]:
+            share = 1 / (windows[owner][slot[-1]] != NOTHING).sum()
+            needles[video] = means[owner, 0, slot[-1]] + share * (videos.needles[video] - frames[owner, number])
+    as_videos = replace(
+        videos,
+        frames=means,
+        counts=counts[:, None],
+        needles=needles,
+        segment=torch.where(torch.tensor(inside), 0, 1),
+        slot=torch.tensor(slot),
     )
-
-
-def _attend_to_means(attention: Attention, memory: Tensor, means: Tensor, shares: Tensor, changes: Tensor) -> Tensor:
-    """Attention of the initial memory `[tokens, width]` to itself and to means `[haystacks, WINDOW, 64, width]`.
-
-    Those of video v are its haystack's, plus `shares [videos, WINDOW]` times `changes [videos, 64, width]`.
-    """
-    each = len(shares) // len(means)
-
-    def by_head(tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (attention.heads, -1)).transpose(-2, -3)
-
-    query = by_head(attention.q_proj(memory))
-    query = query * query.shape[-1] ** -0.5
-    keys, values = (by_head(item) for item in attention.project(means.flatten(1, 2)))
-    own_keys, own_values = (by_head(item) for item in attention.project(memory))
-    changed_keys = by_head(functional.linear(changes, attention.k_proj.weight))
-    changed_values = by_head(functional.linear(changes, attention.v_proj.weight))
-    same = (query @ keys.transpose(-1, -2)).unflatten(-1, (WINDOW, -1)).repeat_interleave(each, dim=0)
-    by_share = (query @ changed_keys.transpose(-1, -2))[:, :, :, None] * shares[:, None, None, :, None].to(query.dtype)
-    itself = (query @ own_keys.transpose(-1, -2)).expand(len(shares), -1, -1, -1)
-    scores = torch.cat([(same + by_share).flatten(-2), itself], dim=-1)
-    weights = torch.softmax(scores.float(), dim=-1).to(query.dtype)
-    on_means, on_itself = weights.split([same.shape[-2] * same.shape[-1], itself.shape[-1]], dim=-1)
-    mixed = (on_means.unflatten(0, (-1, each)) @ values[:, None]).flatten(0, 1)
-    shared = torch.einsum("vhmrp,vr->vhmp", on_means.unflatten(-1, (WINDOW, -1)), shares.to(query.dtype))
-    mixed = mixed + shared @ changed_values + on_itself @ own_values
-    result: Tensor = attention.residual(mixed.transpose(1, 2).flatten(2), memory)
-    return result
-
-
-def _readout(reader: WindowReader, attended: Tensor) -> Tensor:
     layer = only_layer(reader.bridge)
+    initial = reader.bridge.read_memory_emb.expand(len(slot), -1, -1)
+    attended = _SharedSegments(layer.selfattention, as_videos).attend(initial, 0)
     what: Tensor = reader.readout.what(layer.residual(layer.mlp(attended), attended).flatten(1))
     return what
-
-
-def _place(numbers: Tensor, videos: Videos, video: int) -> int | None:
-    """Where among these frames (numbers counted in eights) the needle of a video is; None if it is not."""
-    if videos.segment[video] >= videos.segments:
-        return None
-    found = (numbers == videos.segment[video] * VIEWS + videos.slot[video]).nonzero()
-    return int(found[0]) if len(found) else None

@@ -55,6 +55,16 @@ class Videos:
         """Videos of each haystack."""
         return len(self.label) // len(self.frames)
 
+    @property
+    def owners(self) -> range:
+        """Numbers of the haystacks."""
+        return range(len(self.frames))
+
+    @property
+    def owner(self) -> Tensor:
+        """The haystack of each video, `[videos]`."""
+        return torch.arange(len(self.label)) // self.each
+
     def seen(self) -> tuple[Tensor, Tensor]:
         """What is right after each segment, both `[videos, segments]`.
 

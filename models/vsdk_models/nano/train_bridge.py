@@ -1,6 +1,6 @@
 """Train the nano bridge, its readout and its controls on features of the frozen nano encoder, on one CPU thread.
 
-    python -m vsdk_models.nano.train_bridge --encoder encoder.safetensors --out runs/memory --minutes 35
+    python -m vsdk_models.nano.train_bridge --encoder encoder.safetensors --out runs/memory
 
 The first run draws and encodes the pictures (some minutes), which are kept. Training can be killed at any time and
 started again with the same command: it goes on from its last checkpoint.
@@ -37,8 +37,9 @@ from .train_encoder import backdrop_bank
 
 SEGMENTS = 10
 """Length of the longest videos in training."""
-CURRICULUM = ((0.08, 1), (0.16, 2), (0.26, 4), (0.4, 8), (1.0, SEGMENTS))
-"""Up to which part of the time how many segments."""
+CURRICULUM = ((0.16, 1), (0.3, 2), (0.45, 4), (0.6, 8), (1.0, SEGMENTS))
+"""Up to which part of the steps how many segments."""
+STEPS = 1200
 VIDEOS = 32
 SHARED = 8
 """Videos of one haystack."""
@@ -109,8 +110,8 @@ def evaluate(models: nn.ModuleDict, pool: Pool, segments: int, rounds: int = 8) 
     return {**shares, "when": torch.cat(when).float().mean().item()}
 
 
-def train(out: Path, pool: Pool, unseen: Pool, minutes: float, seed: int, bfloat16: bool) -> nn.ModuleDict:
-    """Train until `minutes` of processor time (for each thread) are spent, going on from `out/state.pt`."""
+def train(out: Path, pool: Pool, unseen: Pool, steps: int, seed: int, bfloat16: bool) -> nn.ModuleDict:
+    """Train for so many steps in all, going on from `out/state.pt`."""
     torch.manual_seed(seed)
     models = contenders()
     optimisers = {
@@ -126,9 +127,9 @@ def train(out: Path, pool: Pool, unseen: Pool, minutes: float, seed: int, bfloat
         step, spent = state["step"], state["spent"]
     rng = np.random.default_rng((seed, step))
     with (out / "log.jsonl").open("a") as log:
-        while spent < minutes * 60:
+        while step < steps:
             started = time.process_time()
-            progress = spent / (minutes * 60)
+            progress = step / steps
             segments = next(length for until, length in CURRICULUM if progress < until)
             videos = draw_batch(pool, rng, segments)
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -148,7 +149,7 @@ def train(out: Path, pool: Pool, unseen: Pool, minutes: float, seed: int, bfloat
                 if step % 200 == 0:
                     record["unseen"] = {k: round(v, 3) for k, v in evaluate(models, unseen, SEGMENTS).items()}
                 print(json.dumps(record), file=log, flush=True)
-            if step % 50 == 0 or spent >= minutes * 60:
+            if step % 50 == 0 or step == steps:
                 _save(state_file, models, optimisers, step, spent)
     return models
 
@@ -173,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, required=True, help="weights of the nano encoder, .safetensors")
     parser.add_argument("--out", type=Path, required=True, help="folder for features, checkpoints and logs")
-    parser.add_argument("--minutes", type=float, default=35, help="training time in processor minutes for each thread")
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--scenes", type=int, default=1500, help="scenes to draw for training")
@@ -191,7 +192,7 @@ def main() -> None:
     recipe = Recipe(scenes=options.scenes, splices=options.splices, seed=1, first_needle=0)
     pool = build_pool(out / "training", options.encoder, bank / "bank.npy", recipe)
     unseen = build_pool(out / "unseen", options.encoder, bank / "bank-unseen.npy", UNSEEN)
-    models = train(out, pool, unseen, options.minutes, options.seed, options.bfloat16)
+    models = train(out, pool, unseen, options.steps, options.seed, options.bfloat16)
     log_extrapolation(out, models, unseen)
     told = {
         "classes": str(len(CLASSES)),

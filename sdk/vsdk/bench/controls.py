@@ -1,7 +1,7 @@
 """What a memory has to beat: the same number of floats, spent on the last frames or on running means.
 
-Both controls keep patch tokens, which is what the memory reads, and are read out by a network trained like the
-memory's own.
+Both controls keep patch tokens, which is what the memory reads, and are read out by a network of the bridge's size that
+is trained like the memory.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ if TYPE_CHECKING:  # pydantic is imported when a bundle is loaded
     from vsdk_runtimes.manifest import MemorySpec
 
 Vectors = npt.NDArray[np.float32]
-
-SHORTEST, LONGEST = 1.0, 512.0
-"""Half-lives of the quickest and the slowest fading mean, in frames."""
 
 
 def memory_floats(memory: MemorySpec, width: int) -> int:
@@ -35,26 +32,27 @@ def frames_for(floats: int, patches: int, width: int) -> int:
     return math.ceil(floats / (patches * width))
 
 
-def mean_weights(means: int, frames: int, length: int) -> Vectors:
-    """How running means weigh the frames of a video.
+def stretch(means: int, length: int) -> int:
+    """How many frames go into each mean after `length` frames: a power of two.
 
-    The first mean is of all frames; the others fade, with half-lives in geometric steps from `SHORTEST` to `LONGEST`.
-    Computing them takes one update a frame and nothing but the means themselves.
+    The video so far is kept as at most `means` means of equal stretches. While there is room each frame is one of its
+    own; whenever there is none left, neighbours become one.
+    """
+    frames = 1
+    while length > means * frames:
+        frames *= 2
+    return frames
 
-    Args:
-        means: How many.
-        frames: How many columns to give.
-        length: How many frames have been seen; later columns are 0.
+
+def running_means(patches: Vectors, means: int) -> tuple[Vectors, Vectors]:
+    """The means of a video `patches [frames, tokens, width]`.
 
     Returns:
-        Float32 `[means, frames]`; each row sums to 1.
+        `[1, means, tokens, width]`, zeros behind the means that there are, and `[1, means]`: 1 where there is one.
     """
-    age = np.arange(length - 1, -1, -1, dtype=np.float64)
-    half_lives = np.geomspace(SHORTEST, LONGEST, means - 1)
-    weights = np.zeros((means, frames), np.float64)
-    weights[0, :length] = 1.0
-    weights[1:, :length] = 0.5 ** (age[None] / half_lives[:, None])
-    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+    size = stretch(means, len(patches))
+    kept = [patches[start : start + size].mean(0) for start in range(0, len(patches), size)]
+    return last_frames(np.stack(kept), means)
 
 
 def last_frames(patches: Vectors, window: int) -> tuple[Vectors, Vectors]:

@@ -19,7 +19,7 @@ from vsdk_runtimes.errors import BundleSchemaError
 
 from ..memory.bridge import MemoryBridge
 from ..memory.entry import MemoryEntry
-from .controls import frames_for, last_frames, mean_weights, memory_floats
+from .controls import frames_for, last_frames, memory_floats, running_means, stretch
 from .needles import CLASSES, class_name
 
 Vectors = npt.NDArray[np.float32]
@@ -176,7 +176,7 @@ class LastFrames(Contender):
 
 
 class Means(Contender):
-    """Running means of the patch tokens, as many as take the memory's floats: see `controls.mean_weights`."""
+    """Running means of the patch tokens, as many as take the memory's floats: see `controls.stretch`."""
 
     def __init__(self, bundle: Bundle, floats: int, threads: int | None) -> None:
         self._readout = load(bundle.component("readout.mean"), threads=threads)
@@ -187,20 +187,16 @@ class Means(Contender):
     def watch(self, patches: Vectors) -> None:
         """See `Contender.watch`."""
         self._patches = patches
-        self._without: dict[int, Vectors] = {}
 
     def answer(self, length: int, needle: Needle | None = None) -> Vectors:
         """See `Contender.answer`."""
-        weights = mean_weights(self.count, length, length)
-        if length not in self._without:
-            flat = self._patches[:length].reshape(length, -1)
-            self._without[length] = (weights @ flat).reshape(self.count, *self._patches.shape[1:])
-        means = self._without[length]
+        means, there = running_means(self._patches[:length], self.count)
         if needle is not None:
             second, tokens = needle
-            means = means + weights[:, second, None, None] * (tokens - self._patches[second])
-        inputs = {"frames": means[None], "there": np.ones((1, self.count), np.float32)}
-        scores: Vectors = self._readout.run(inputs, outputs=["what"])["what"][0]
+            size = stretch(self.count, length)
+            place = second // size
+            means[0, place] += (tokens - self._patches[second]) / min(size, length - place * size)
+        scores: Vectors = self._readout.run({"frames": means, "there": there}, outputs=["what"])["what"][0]
         return scores
 
     def close(self) -> None:
