@@ -10,6 +10,8 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .bench_drift import EXAMPLES as DRIFT_EXAMPLES
+from .bench_drift import drift
 from .bench_memory import EXAMPLES as MEMORY_EXAMPLES
 from .bench_memory import memory
 from .bench_niavh import EXAMPLES as NIAVH_EXAMPLES
@@ -82,6 +84,7 @@ def speed(
 
 app.command("niavh", epilog=NIAVH_EXAMPLES)(niavh)
 app.command("memory", epilog=MEMORY_EXAMPLES)(memory)
+app.command("drift", epilog=DRIFT_EXAMPLES)(drift)
 
 
 def _write_json(report: SpeedReport, path: Path) -> None:
