@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,25 @@ def test_what_a_killed_process_left_is_swept_away(saved: Path) -> None:
     other.write_bytes(b"of another file")
     write_state(saved, CONTENT, ARRAYS)
     assert sorted(saved.parent.iterdir()) == sorted([saved, other])
+
+
+def test_several_may_save_to_one_file(saved: Path) -> None:
+    """Each finds a complete file at any time, and nobody sweeps away what another one is writing."""
+    failures: list[BaseException] = []
+
+    def save(number: int) -> None:
+        try:
+            for _ in range(25):
+                write_state(saved, {"number": number}, {"all": np.full(5000, number)})
+                content, arrays = read_state(saved)
+                assert (arrays["all"] == content["number"]).all()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert list(saved.parent.iterdir()) == [saved]

@@ -168,11 +168,9 @@ def _array(described: Mapping[str, Any], body: memoryview) -> Array:
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `target`, on the disk, when the block ends well, and vanishes when it does not."""
-    part = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}{_SUFFIX}")
+    part, file = _opened_part(target)
     try:
-        with part.open("xb") as file:
-            with contextlib.suppress(OSError):  # a file system without locks; then nobody sweeps there either
-                _lock(file)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -181,6 +179,27 @@ def _replacing(target: Path) -> Iterator[BinaryIO]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _opened_part(target: Path) -> tuple[Path, BinaryIO]:
+    """A new file beside `target`, locked so that nobody else who saves there sweeps it away."""
+    while True:
+        part = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}{_SUFFIX}")
+        file = part.open("xb")
+        if _is_ours(file) and part.exists():
+            return part, file
+        file.close()  # swept away before it was locked: try again
+
+
+def _is_ours(file: BinaryIO) -> bool:
+    """Lock a new file; where the file system has no locks, nobody sweeps either."""
+    try:
+        _lock(file)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _sweep(target: Path) -> None:
