@@ -188,6 +188,17 @@ def test_other_depths_and_no_retrieval(kind: str, layers: int, tmp_path: Path) -
     assert relative(visual[0].numpy(), expected_visual) <= 1e-4
 
 
+def test_without_retrieval_the_mem_variant_does_not_use_its_positions(tmp_path: Path) -> None:
+    weights = checkpoint_weights(mem=True, retrieval=False)
+    folder = write_checkpoint(tmp_path / "checkpoint", weights, mm_projector_type="rmt_transformer1x")
+    tensors = CheckpointTensors(open_checkpoint(str(folder)))
+    plan = plan_bridge(tensors.checkpoint, tensors, PATCHES)
+    assert plan.config is not None
+    assert (plan.config.variant, plan.config.grid, plan.config.positions, plan.config.slots) == ("memories", 14, 0, 0)
+    assert plan.unknown == ()
+    assert load_bridge(plan, tensors) is not None
+
+
 @pytest.mark.parametrize(("kind", "layers"), [("linear", 1), ("mlp2x_gelu", 2)])
 def test_adapters_without_a_bridge(kind: str, layers: int, tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(5)

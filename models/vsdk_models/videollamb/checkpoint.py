@@ -30,11 +30,12 @@ _MEMORY = "projector.read_memory_emb"
 _POSITIONS = "abs_vid_pe.weight"
 _BRIDGE_TYPE = re.compile(r"rmt_(?P<retrieval>r_)?transformer(?P<layers>[1-9]\d*)x\Z")
 _MLP_TYPE = re.compile(r"mlp(?P<layers>[1-9]\d*)x_gelu\Z")
-# In the files, but never used by the published code.
+# In the files, but never used by the published code; the positions only where there is no retrieval.
 _DEAD = re.compile(
     r"projector\.memory_tokens\Z|projector\.layers\.\d+\.crossattention\.|retrieval\.layers\.\d+\.selfattention\."
+    r"|abs_vid_pe\.weight\Z"
 )
-# Constants in the published code, which no configuration states.
+# Constants in the published code, which no configuration states; the Mem code always has the positions.
 _BASE_GRID, _MEM_GRID = 12, 14
 
 
@@ -161,9 +162,9 @@ def _bridge_config(
             memory_tokens=memory[0],
             patches=patches,
             grid=_BASE_GRID if positions is None else _MEM_GRID,
-            variant="memories" if positions is None else "patches",
+            variant="patches" if positions is not None and retrieval else "memories",
             retrieval=retrieval,
-            positions=0 if positions is None else positions[0],
+            positions=positions[0] if positions is not None and retrieval else 0,
             epsilon=settings.epsilon(),
         )
     except InputError as error:

@@ -115,7 +115,7 @@ class MemoryStep(nn.Module):
     def initial_state(self) -> dict[str, npt.NDArray[np.float32]]:
         """The state that a video starts from, by input: the initial memory, and an empty cache."""
         state = {name: np.zeros(self.input_shape(name), np.float32) for name in self.state.values()}
-        state["memory_in"] = self.projector.read_memory_emb.detach().numpy()[None].copy()
+        state["memory_in"] = self.projector.read_memory_emb.detach().cpu().numpy()[None].copy()
         return state
 
     def pool(self, patches: Tensor, position: Tensor | None = None) -> Tensor:
