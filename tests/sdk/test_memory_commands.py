@@ -15,7 +15,7 @@ from PIL import Image
 
 import vsdk
 from vsdk.bench.memory import chosen_segments, measure_memory
-from vsdk.cli.remembering import kept_in
+from vsdk.cli.remembering import KeptMemory
 from vsdk.errors import InputError, SinkError
 
 SCENES = 2
@@ -93,15 +93,26 @@ def test_the_memory_is_saved_however_the_run_ends(tmp_path: Path) -> None:
     bundle = vsdk.load(memory_bundle())
     memory, saved = vsdk.Memory(bundle, threads=1), tmp_path / "camera.memory"
     memory.remember(vsdk.Scene(0, 0, 9, 0.0, 1.0), segment(0))
-    with pytest.raises(KeyboardInterrupt), kept_in(saved, memory):
+    with pytest.raises(KeyboardInterrupt), KeptMemory(saved, memory):
         raise KeyboardInterrupt
     again = vsdk.Memory(bundle, threads=1)
-    with kept_in(saved, again):
+    with KeptMemory(saved, again):
         assert again.segments == 1
-    with pytest.raises(SinkError), kept_in(tmp_path / "no" / "folder", again):
+    with pytest.raises(SinkError), KeptMemory(tmp_path / "no" / "folder", again):
         pass
-    with pytest.raises(InputError), kept_in(tmp_path / "no" / "folder", again):  # the first error is the one to report
+    with pytest.raises(InputError), KeptMemory(tmp_path / "no" / "folder", again):  # the first error is reported
         raise InputError("the run failed")
+
+
+def test_a_power_cut_costs_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, saved = vsdk.Memory(vsdk.load(memory_bundle()), threads=1), tmp_path / "camera.memory"
+    with KeptMemory(saved, memory) as kept:
+        memory.remember(vsdk.Scene(0, 0, 9, 0.0, 1.0), segment(0))
+        kept.save_now_and_then()
+        assert not saved.exists()
+        monkeypatch.setattr("vsdk.cli.remembering.SAVE_SECONDS", 0.0)
+        kept.save_now_and_then()
+        assert saved.exists()
 
 
 def test_inspect_shows_what_the_memory_takes() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import time
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROWS = 32
 """Most entries that the table shows."""
+SAVE_SECONDS = 60.0
 
 
 def check_state(path: Path, bundle: Bundle) -> None:
@@ -36,29 +37,49 @@ def check_state(path: Path, bundle: Bundle) -> None:
         read_saved(path, bundle)
 
 
-@contextlib.contextmanager
-def kept_in(path: Path | None, memory: Memory | None) -> Iterator[None]:
-    """Restore the memory from the file, if there is one, and save it when the block ends, however it ends."""
-    if path is None or memory is None:
-        yield
-        return
-    from vsdk_runtimes.errors import Error
+class KeptMemory:
+    """Restores a memory from a file, if there is one; saves it there every minute, and when the block ends.
 
-    if path.exists():
-        for difference in memory.restore(path):
-            stderr.print(
-                f"{path} was saved elsewhere ({difference}): results may differ in the last digits.",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(Error):  # the first error is the one to report
-            memory.save(path)
-        raise
-    memory.save(path)
+    Args:
+        path: The file; None keeps nothing.
+        memory: What to keep; None is a stream without a memory.
+    """
+
+    def __init__(self, path: Path | None, memory: Memory | None) -> None:
+        self._path, self._memory = path, memory
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> KeptMemory:
+        if self._path is not None and self._memory is not None and self._path.exists():
+            for difference in self._memory.restore(self._path):
+                stderr.print(
+                    f"{self._path} was saved elsewhere ({difference}): results may differ in the last digits.",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        return self
+
+    def save_now_and_then(self) -> None:
+        """Save if the last time is long enough ago, so that a power cut costs no more than that."""
+        if time.monotonic() - self._saved >= SAVE_SECONDS:
+            self._save()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from vsdk_runtimes.errors import Error
+
+        try:
+            self._save()
+        except Error:
+            if error is None:  # otherwise the first error is the one to report
+                raise
+
+    def _save(self) -> None:
+        if self._path is not None and self._memory is not None:
+            self._memory.save(self._path)
+            self._saved = time.monotonic()
 
 
 def show(memory: Memory) -> None:

@@ -76,7 +76,8 @@ def run(
     memory_state: Annotated[
         Path | None,
         typer.Option(
-            help="Go on from the memory saved here, if there is one; save it here at the end.", metavar="FILE"
+            help="Go on from the memory saved here, if there is one; save it every minute and at the end.",
+            metavar="FILE",
         ),
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every file of the bundle again.")] = False,
@@ -118,10 +119,12 @@ def run(
             on_frame=progress.take,
         )
         opened.pop_all()  # from here on the stream owns the source and the sinks
-    with progress, stream, remembering.kept_in(memory_state, stream.memory):
+    with progress, stream, remembering.KeptMemory(memory_state, stream.memory) as kept:
         for event in stream:
             if event.type == "scene":
                 summary.add(event)
+            elif event.type == "memory":
+                kept.save_now_and_then()
             elif event.type == "end":
                 summary.end = event
     if not quiet:
