@@ -81,6 +81,36 @@ def test_what_follows_is_what_would_have_followed(bundle: vsdk.Bundle, tmp_path:
     assert everything(other) == everything(one)
 
 
+ANOTHER = """
+import sys
+import numpy as np
+import vsdk
+
+memory = vsdk.Memory(vsdk.load(sys.argv[1]), threads=1)
+assert memory.restore(sys.argv[2]) == ()
+for patches in np.load(sys.argv[3]):
+    memory.remember(vsdk.Scene(0, 0, 1, 0.0, 1.0), patches)
+np.savez(sys.argv[4], tokens=memory.tokens(), visual=memory.visual_tokens(), **memory.bridge.state.snapshot())
+"""
+
+
+def test_another_process_goes_on_bit_for_bit(bundle: vsdk.Bundle, tmp_path: Path) -> None:
+    memory = memory_of(bundle)
+    live(memory, range(CAPACITY + 2))
+    memory.save(tmp_path / "memory.state")
+    later = np.stack([segment(number) for number in range(50, 53)])
+    np.save(tmp_path / "later.npy", later)
+    files = [str(tmp_path / name) for name in ("memory.state", "later.npy", "found.npz")]
+    subprocess.run([sys.executable, "-c", ANOTHER, str(bundle.folder), *files], check=True, timeout=120)
+    for patches in later:
+        memory.remember(vsdk.Scene(0, 0, 1, 0.0, 1.0), patches)
+    expected = {"tokens": memory.tokens(), "visual": memory.visual_tokens(), **memory.bridge.state.snapshot()}
+    with np.load(tmp_path / "found.npz") as found:
+        assert set(found.files) == set(expected)
+        for name, array in expected.items():
+            assert found[name].tobytes() == array.tobytes()
+
+
 def test_saving_changes_nothing(bundle: vsdk.Bundle, tmp_path: Path) -> None:
     one, other = memory_of(bundle), memory_of(bundle)
     for number in range(2 * CAPACITY):
