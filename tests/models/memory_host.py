@@ -28,12 +28,12 @@ class Host:
         self._counts = np.zeros((config.blocks, config.slots))
         self.evicted = {"forget": 0, "merge": 0}
 
-    def write(self, frames: int, reference: Reference) -> dict[str, Array]:
-        """Inputs of the graph for a segment of so many frames, after which the reference has made room, too."""
+    def write(self, frames: int, *references: Reference) -> dict[str, Array]:
+        """Inputs of the graph for a segment of so many frames, after which the references have made room, too."""
         mix = np.zeros((self.config.blocks, self.config.slots, self.config.slots), np.float32)
         mix[:, self._order, self._order] = 1
         if not self._free:
-            self._make_room(mix, reference)
+            self._make_room(mix, references)
         slot = self._free.pop()
         mix[:, slot] = 0
         self._counts[:, slot] = np.arange(self.config.blocks) < (frames if self.config.blocks > 1 else 1)
@@ -42,7 +42,7 @@ class Host:
         write[slot] = 1
         return {"mix": mix, "write": write, "valid": (self._counts > 0).astype(np.float32)}
 
-    def _make_room(self, mix: Array, reference: Reference) -> None:
+    def _make_room(self, mix: Array, references: tuple[Reference, ...]) -> None:
         if len(self._order) > 1 and self._rng.random() < 0.5:
             position = int(self._rng.integers(len(self._order) - 1))
             one, other = self._order[position], self._order.pop(position + 1)
@@ -51,12 +51,14 @@ class Host:
                 mix[block, one, one] = self._counts[block, one] / total[block]
                 mix[block, one, other] = self._counts[block, other] / total[block]
             self._counts[:, one] = total
-            reference.merge(position)
+            for reference in references:
+                reference.merge(position)
             self._free.append(other)
             self.evicted["merge"] += 1
         else:
             self._free.append(self._order.pop(0))
-            reference.forget(0)
+            for reference in references:
+                reference.forget(0)
             self.evicted["forget"] += 1
 
     def state(self, reference: Reference) -> dict[str, Array]:

@@ -5,7 +5,10 @@ python tests/models/parity_curve.py --variant base --width 1024 --segments 200 -
 The same comparison as `test_videollamb_parity.py`, which runs it at a small width: weights drawn at random under the
 published names, segments of 1 to 8 frames, a cache that fills up and then forgets and merges, each state from the one
 before, errors relative to the root mean square of the reference in float64. It exits with 1 past the limits of 1e-4
-(fp32) and a cosine of 0.999 (fp16). At the published sizes it takes about half an hour on two cores, and 8 GB.
+(fp32) and a cosine of 0.999 (fp16). At the published sizes the base variant takes about ten minutes on one core.
+
+Whether errors fade also depends on the weights (see `random_weights`), so `--yardstick` draws the published computation
+itself in float32 beside the graph.
 """
 
 from __future__ import annotations
@@ -18,15 +21,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from memory_host import Host, cosine, relative, segment
+from memory_host import Array, Host, cosine, relative, segment
 from videollamb_reference import Reference, random_weights
 
 from vsdk.bench.chart import Axis, Curve, line_chart
 from vsdk_export import export_memory
 from vsdk_models.videollamb import BridgeConfig, MemoryStep
-from vsdk_runtimes import load, load_bundle
+from vsdk_runtimes import Precision, load, load_bundle
 
-LIMITS = {"fp32": 1e-4, "fp16": 0.999}
+RELATIVE, COSINE = 1e-4, 0.999
+YARDSTICK = "published, float32"
 # Published: pooling, patch tokens, capacity that vsdk takes, segment embeddings.
 VARIANTS = {"base": (12, 256, 32, 0), "mem": (14, 576, 8, 1024)}
 
@@ -39,22 +43,31 @@ def config_for(options: argparse.Namespace) -> BridgeConfig:
     )  # fmt: skip
 
 
-def measure(config: BridgeConfig, segments: int, precisions: list[str]) -> dict[str, dict[str, list[float]]]:
-    """By precision, the relative error and the cosine of the memory after each segment."""
-    weights = random_weights(config.width, config.hidden, config.memory_tokens, positions=config.positions)
-    step = MemoryStep(config).eval()
-    step.load_state_dict({name: weights[name] for name in step.state_dict()})
-    reference = Reference(
-        {name: tensor.double() for name, tensor in weights.items()}, config.heads, config.side, config.pooled_side,
+def reference_for(config: BridgeConfig, weights: dict[str, torch.Tensor], dtype: torch.dtype) -> Reference:
+    return Reference(
+        {name: tensor.to(dtype) for name, tensor in weights.items()}, config.heads, config.side, config.pooled_side,
         caches_patches=config.variant == "patches",
     )  # fmt: skip
+
+
+def measure(
+    config: BridgeConfig, segments: int, precisions: list[str], *, size: float, yardstick: bool
+) -> dict[str, dict[str, list[float]]]:
+    """By what computed it, the relative error and the cosine of the memory after each segment."""
+    weights = random_weights(config.width, config.hidden, config.memory_tokens, positions=config.positions, size=size)
+    step = MemoryStep(config).eval()
+    step.load_state_dict({name: weights[name] for name in step.state_dict()})
+    exact, single = (reference_for(config, weights, dtype) for dtype in (torch.float64, torch.float32))
+    references = [exact, single] if yardstick else [exact]
     rng = np.random.default_rng(6)
     host = Host(config, rng)
-    curves: dict[str, dict[str, list[float]]] = {name: {"relative": [], "cosine": []} for name in precisions}
+    names = [*precisions, *([YARDSTICK] if yardstick else [])]
+    curves: dict[str, dict[str, list[float]]] = {name: {"relative": [], "cosine": []} for name in names}
     with tempfile.TemporaryDirectory() as folder:
         export_memory(step, out=Path(folder) / "bundle", precisions=precisions, progress=tell)
         component = load_bundle(Path(folder) / "bundle").component("bridge")
-        sessions = {name: load(component, precision=name) for name in ("fp32", "fp16") if name in precisions}
+        asked: list[Precision] = [name for name in ("fp32", "fp16") if name in precisions]
+        sessions = {name: load(component, precision=name) for name in asked}
         states = {name: session.new_state() for name, session in sessions.items()}
         for number in range(segments):
             count = int(rng.integers(1, config.frames + 1))
@@ -62,12 +75,18 @@ def measure(config: BridgeConfig, segments: int, precisions: list[str]) -> dict[
             given = {"patches": patches, "frames": frames, "restart": np.zeros(1, np.float32)}
             if config.positions:
                 given["position"] = np.array([min(number, config.positions - 1)], np.int64)
-            given |= host.write(count, reference)
-            _, _, expected = reference.segment(torch.from_numpy(patches[0, :count]).double(), number)
-            for name, session in sessions.items():
-                found = session.step(given, states[name], outputs=("memory_out",))["memory_out"][0]
-                curves[name]["relative"].append(relative(found, expected))
-                curves[name]["cosine"].append(cosine(found, expected))
+            given |= host.write(count, *references)
+            frames_there = torch.from_numpy(patches[0, :count])
+            _, _, expected = exact.segment(frames_there.double(), number)
+            memories: dict[str, Array] = {
+                name: session.step(given, states[name], outputs=("memory_out",))["memory_out"][0]
+                for name, session in sessions.items()
+            }
+            if yardstick:
+                memories[YARDSTICK] = single.segment(frames_there, number)[2].numpy()
+            for name, memory in memories.items():
+                curves[name]["relative"].append(float(f"{relative(memory, expected):.3g}"))
+                curves[name]["cosine"].append(round(cosine(memory, expected), 8))
             latest = ", ".join(f"{name} {curve['relative'][-1]:.1e}" for name, curve in curves.items())
             tell(f"segment {number + 1}: {latest}", (number + 1) / segments)
     return curves
@@ -83,18 +102,26 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--segments", type=int, default=200)
     parser.add_argument("--precision", default="fp32", help="fp32, fp16 or both with a comma")
+    parser.add_argument("--size", type=float, default=1.0, help="of the weights, see random_weights")
+    parser.add_argument("--yardstick", action="store_true", help="also the published computation in float32")
     parser.add_argument("--png", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    curves = measure(config_for(options), options.segments, options.precision.split(","))
+    curves = measure(
+        config_for(options), options.segments, options.precision.split(","), size=options.size,
+        yardstick=options.yardstick,
+    )  # fmt: skip
     print(file=sys.stderr)
     passed = True
     for name, curve in curves.items():
         worst, least = max(curve["relative"]), min(curve["cosine"])
         print(f"{options.variant}, width {options.width}, {name}: relative error {worst:.2e}, cosine {least:.8f}")
-        passed &= worst <= LIMITS[name] if name == "fp32" else least >= LIMITS[name]
+        passed &= name != "fp32" or worst <= RELATIVE
+        passed &= name != "fp16" or least >= COSINE
     if options.json:
-        options.json.write_text(json.dumps({"variant": options.variant, "width": options.width, **curves}) + "\n")
+        options.json.write_text(
+            json.dumps({"variant": options.variant, "width": options.width, "size": options.size, **curves}) + "\n"
+        )
     if options.png:
         drawn = [Curve(name, range(1, options.segments + 1), curve["relative"]) for name, curve in curves.items()]
         remark = f"{options.variant} variant, width {options.width}; error of the memory relative to its RMS"

@@ -22,11 +22,14 @@ CONFIGS = {
     "mem": BridgeConfig(
         width=32, heads=4, hidden=96, memory_tokens=6, patches=25, grid=3, capacity=3, variant="patches", positions=256
     ),
+    "sensitive": BridgeConfig(width=32, heads=4, hidden=96, memory_tokens=6, patches=25, grid=3, capacity=5),
     "deep": BridgeConfig(
         width=32, heads=2, hidden=64, layers=3, memory_tokens=6, patches=9, grid=0, frames=4, retrieval=False
     ),
 }
 KINDS = ("base", "mem")
+# Weights of this size make the recurrence grow its errors, in PyTorch as anywhere; each step must be right even so.
+SIZES = {"sensitive": 2.6}
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,10 @@ def reference_for(config: BridgeConfig, weights: dict[str, torch.Tensor]) -> Ref
     )  # fmt: skip
 
 
-def step_for(config: BridgeConfig) -> tuple[MemoryStep, dict[str, torch.Tensor]]:
+def step_for(config: BridgeConfig, size: float = 1.0) -> tuple[MemoryStep, dict[str, torch.Tensor]]:
     weights = random_weights(
         config.width, config.hidden, config.memory_tokens, layers=config.layers, positions=config.positions,
-        retrieval=config.retrieval,
+        retrieval=config.retrieval, size=size,
     )  # fmt: skip
     step = MemoryStep(config).eval()
     step.load_state_dict({name: weights[name] for name in step.state_dict()})
@@ -68,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
 
     @functools.cache
     def make(kind: str) -> Made:
-        step, weights = step_for(CONFIGS[kind])
+        step, weights = step_for(CONFIGS[kind], SIZES.get(kind, 1.0))
         export_memory(step, out=root / kind, precisions=("fp32", "fp16"))
         return Made(CONFIGS[kind], step, weights, load_bundle(root / kind))
 
@@ -98,7 +101,7 @@ def compared(found: dict[str, Array], expected: dict[str, torch.Tensor], precisi
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "sensitive"])
 def test_every_step_from_the_reference_state(kind: str, precision: Precision, made: Callable[[str], Made]) -> None:
     """Segments of 1 to 8 frames, every fill level from empty to full and on, garbage in padding and unused slots."""
     bridge, rng = made(kind), np.random.default_rng(5)
