@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from videollamb_reference import Reference
 import vsdk
 from vsdk.cli.app import app
 from vsdk_export import ExportReport, export_checkpoint
+from vsdk_export.build import Target
+from vsdk_export.videollamb import export_videollamb
 from vsdk_models.checkpoint import open_checkpoint
 from vsdk_models.tensors import CheckpointTensors
 from vsdk_models.videollamb.checkpoint import load_adapter, load_bridge, plan_bridge
@@ -238,6 +241,16 @@ def clip_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image_tower(checkpoint_weights()).save_pretrained(root / "checkpoint")
     export_checkpoint(root / "checkpoint", out=root / "bundle")
     return root / "bundle"
+
+
+def test_a_dry_run_without_the_weights_says_what_to_do(base: Exported) -> None:
+    """As a dry run of a checkpoint on the hub would find it: only the descriptions are fetched."""
+    described = replace(open_checkpoint(str(base.checkpoint)), weights=())
+    with pytest.raises(CheckpointError, match="does not state the sizes of its towers"):
+        export_videollamb(
+            described, Target(None, None), precisions=("fp32",), layer=None, dry_run=True,
+            progress=lambda *_: None, single_file_limit=1,
+        )  # fmt: skip
 
 
 def test_a_bridge_on_an_encoder_exported_before(base: Exported, clip_bundle: Path, tmp_path: Path) -> None:
