@@ -246,7 +246,7 @@ def _lowered(graph: ir.Model, network: Network, precision: Precision) -> ir.Mode
     if precision == "fp16":
         return to_half(graph, network.calls(), keep_float=network.keep_float)
     if precision == "int8":
-        return quantize(graph, list(network.calls()), keep_float=network.keep_float)
+        return quantize(graph, list(network.calls()))
     return graph
 
 

@@ -20,7 +20,7 @@ from vsdk_models.nano.encoder import IMAGE_SIZE, NanoEncoder
 from vsdk_runtimes.errors import CheckpointError, Error
 from vsdk_runtimes.manifest import Origin, PipelineSettings, Preprocessing, Resize
 
-from .build import Target, checked_precisions, export_module, export_networks
+from .build import RECURRENT_PRECISIONS, Target, checked_precisions, export_module, export_networks
 from .frames import pixels
 from .nano_memory import nano_memory
 from .report import ExportReport
@@ -42,7 +42,8 @@ def export_nano(
 ) -> ExportReport:
     """Export a trained `NanoEncoder`, and the memory that was trained for it.
 
-    The controls of the needle test are exported at fp32 only: nothing but the test uses them.
+    The bridge is exported at int8, too. The controls of the needle test are exported at fp32 only: nothing but the test
+    uses them.
 
     Args:
         weights: Its parameters and buffers, a .safetensors file.
@@ -63,7 +64,7 @@ def export_nano(
     pictures = pixels(PREPROCESSING, (IMAGE_SIZE, IMAGE_SIZE))
     with torch.inference_mode():
         tokens = encoder.eval()(torch.from_numpy(pictures))[1].numpy()
-    memory = ([], []) if bridge is None else nano_memory(bridge, digest, tokens)
+    memory = ([], [], []) if bridge is None else nano_memory(bridge, digest, tokens)
     report = export_module(
         encoder,
         samples={"pixels": pictures},
@@ -76,7 +77,8 @@ def export_nano(
         out=out,
         precisions=precisions,
     )
-    for networks, wanted in zip(memory, (checked_precisions(precisions), ("fp32",)), strict=True):
+    lower = checked_precisions((*precisions, "int8"), RECURRENT_PRECISIONS)
+    for networks, wanted in zip(memory, (lower, checked_precisions(precisions), ("fp32",)), strict=True):
         if networks:
             report = _joined(report, export_networks(networks, Target(None, out), precisions=wanted))
     return report

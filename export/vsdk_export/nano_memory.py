@@ -50,7 +50,7 @@ def load_memory(weights: Path, encoder: str) -> tuple[nn.ModuleDict, int]:
     return models, length
 
 
-def nano_memory(weights: Path, encoder: str, tokens: Array) -> tuple[list[Network], list[Network]]:
+def nano_memory(weights: Path, encoder: str, tokens: Array) -> tuple[list[Network], list[Network], list[Network]]:
     """What ships to be used, and what ships to be compared with.
 
     Args:
@@ -59,7 +59,7 @@ def nano_memory(weights: Path, encoder: str, tokens: Array) -> tuple[list[Networ
         tokens: Patch tokens of pictures from that encoder, float32 `[pictures, 64, 192]`.
 
     Returns:
-        Bridge and readout; the bridge without retrieval and the readouts of the controls.
+        The bridge; its readout; the bridge without retrieval and the readouts of the controls.
     """
     models, length = load_memory(weights, encoder)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -71,13 +71,13 @@ def nano_memory(weights: Path, encoder: str, tokens: Array) -> tuple[list[Networ
     (without,) = memory_networks(
         plain.step, None, origin, tokens=tokens, name="no_retrieval", role="bridge.no_retrieval", family=FAMILY
     )
-    shipped = [bridge, _readout("readout", "readout", memory, bridge, origin, {"task": task})]
+    readout = _readout("readout", "readout", memory, bridge, origin, {"task": task})
     controls = [
         without,
         _readout("no_retrieval_readout", "readout.no_retrieval", plain, without, origin, {}),
         *(_window_readout(name, cast(WindowReader, models[name]), tokens, origin) for name in ("last_n", "mean")),
     ]
-    return shipped, controls
+    return [bridge], [readout], controls
 
 
 def _readout(
