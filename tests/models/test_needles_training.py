@@ -14,10 +14,11 @@ from vsdk.memory.cache import MemoryCache
 from vsdk.memory.entry import MemoryEntry
 from vsdk_models.nano.bridge import CONFIG, CONTENDERS, NONE, WINDOW, RecurrentReader, WindowReader, contenders
 from vsdk_models.nano.bridge_training import read_last_frames, read_means, read_videos
+from vsdk_models.nano.class_token_control import Tokens, draw_lists
 from vsdk_models.nano.encoder import WIDTH
 from vsdk_models.nano.haystacks import PATCHES, VIEWS, Pool
 from vsdk_models.nano.sequences import Videos, draw_videos
-from vsdk_models.nano.train_bridge import train
+from vsdk_models.nano.train_bridge import PEAK, learning_rate, train
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +131,22 @@ def test_a_run_that_was_stopped_goes_on(pool: Pool, tmp_path: Path) -> None:
     assert set(models) == set(CONTENDERS)
     changed = "memory.readout.here.weight"
     assert not torch.equal(after["models"][changed], before["models"][changed])
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    rates = [learning_rate(step, 1000) for step in range(1000)]
+    assert rates[0] < rates[30] < rates[60] == pytest.approx(PEAK, rel=0.02)
+    assert rates[60:] == sorted(rates[60:], reverse=True)
+    assert rates[-1] == pytest.approx(PEAK / 100, rel=0.05)
+
+
+def test_lists_of_class_tokens_hold_one_needle_or_none() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((12, VIEWS, WIDTH)).astype(np.float32)
+    labels = rng.integers(NONE, size=(12, VIEWS)), rng.integers(NONE, size=6)
+    pool = Tokens(noise, noise + 100, rng.standard_normal((6, WIDTH)).astype(np.float32) + 200, *labels)
+    lists, wanted = draw_lists(pool, rng, 40, 9)
+    assert lists.shape == (40, 9, WIDTH)
+    shown = (lists.mean(2) > 50).sum(1)
+    assert torch.equal(shown, (wanted != NONE).long())
+    assert not (pool.scenes > 50).any()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .bridge import NONE
 from .encoder import WIDTH
-from .haystacks import PATCHES, VIEWS, Pool
+from .haystacks import PATCHES, VIEWS, Labels, Pool
 
 SCENE_SECONDS = (4, 33)
 """Shortest and (exclusive) longest scene."""
@@ -93,7 +93,7 @@ def draw_videos(
         segments: How long.
         full: Whether all segments have eight frames.
     """
-    sources = np.stack([_scenes(pool, rng, segments * VIEWS) for _ in range(haystacks)])
+    sources = np.stack([scene_views(len(pool.scenes), rng, segments * VIEWS) for _ in range(haystacks)])
     frames = pool.scenes[sources[..., 0], sources[..., 1]]
     some = rng.integers(1, VIEWS + 1, (haystacks, segments))
     counts = np.where(full | (rng.random((haystacks, segments)) < FULL), VIEWS, some)
@@ -119,13 +119,13 @@ def draw_videos(
     )
 
 
-def _scenes(pool: Pool, rng: np.random.Generator, seconds: int) -> np.ndarray:
+def scene_views(scenes: int, rng: np.random.Generator, seconds: int) -> Labels:
     """Scene and view of each second, int64 `[seconds, 2]`: scenes of random length, their views in random order."""
     source = np.empty((seconds, 2), np.int64)
     start = 0
     while start < seconds:
         end = min(start + int(rng.integers(*SCENE_SECONDS)), seconds)
-        source[start:end, 0] = rng.integers(len(pool.scenes))
+        source[start:end, 0] = rng.integers(scenes)
         source[start:end, 1] = rng.permutation(VIEWS)[np.arange(end - start) % VIEWS]
         start = end
     return source

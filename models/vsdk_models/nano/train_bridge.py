@@ -110,6 +110,11 @@ def evaluate(models: nn.ModuleDict, pool: Pool, segments: int, rounds: int = 8) 
     return {**shares, "when": torch.cat(when).float().mean().item()}
 
 
+def learning_rate(step: int, steps: int) -> float:
+    """A short linear warm-up, then a cosine down to a hundredth."""
+    return PEAK * min(1, (step + 1) / 60) * (0.01 + 0.495 * (1 + math.cos(math.pi * step / steps)))
+
+
 def train(out: Path, pool: Pool, unseen: Pool, steps: int, seed: int, bfloat16: bool) -> nn.ModuleDict:
     """Train for so many steps in all, going on from `out/state.pt`."""
     torch.manual_seed(seed)
@@ -136,7 +141,7 @@ def train(out: Path, pool: Pool, unseen: Pool, steps: int, seed: int, bfloat16: 
                 found = losses(models, videos, rng)
             for name, optimiser in optimisers.items():
                 for group in optimiser.param_groups:
-                    group["lr"] = PEAK * min(1, (step + 1) / 60) * (0.01 + 0.495 * (1 + math.cos(math.pi * progress)))
+                    group["lr"] = learning_rate(step, steps)
                 optimiser.zero_grad()
                 found[name][0].backward()
                 nn.utils.clip_grad_norm_(models[name].parameters(), 1.0)
