@@ -104,8 +104,8 @@ def test_a_device_needs_only_the_wheel_and_one_engine(version: str, wheel: Path,
     write_clip(tmp_path / "clip.mp4")
     out = run(environment / "bin" / "vsdk", "run", "clip.mp4", "--jsonl", "-", "--quiet", cwd=tmp_path)
     events = [json.loads(line) for line in out.splitlines()]
-    assert [event["type"] for event in events] == ["start", "scene", "scene", "end"]
-    assert events[2]["start_frame"] == 25
+    assert [event["type"] for event in events] == ["start", *("scene", "memory") * 2, "end"]
+    assert events[3]["start_frame"] == 25
     probe = f"""
 import importlib.util
 print([name for name in {BUILD_SIDE_LIBRARIES!r} if importlib.util.find_spec(name)])
