@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .bench_drift import EXAMPLES as DRIFT_EXAMPLES
@@ -16,7 +14,8 @@ from .bench_memory import EXAMPLES as MEMORY_EXAMPLES
 from .bench_memory import memory
 from .bench_niavh import EXAMPLES as NIAVH_EXAMPLES
 from .bench_niavh import niavh
-from .console import examples, stderr, stdout
+from .console import examples, stdout
+from .measuring import progress_bar, write_figures
 from .run import PrecisionName
 
 if TYPE_CHECKING:
@@ -60,40 +59,22 @@ def speed(
     from ..loading import load
 
     loaded = load(bundle)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        refresh_per_second=1,  # the bar must not compete with what is measured
-    ) as progress:
-        task = progress.add_task("loading", total=1.0)
+    with progress_bar() as progress:
         report = measure_speed(
             loaded,
             source,
             frames=frames,
             rounds=rounds,
             precision=precision.value if precision is not None else None,
-            progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
+            progress=progress,
         )
     _show(report)
-    if json is not None:
-        _write_json(report, json)
+    write_figures(report, json)
 
 
 app.command("niavh", epilog=NIAVH_EXAMPLES)(niavh)
 app.command("memory", epilog=MEMORY_EXAMPLES)(memory)
 app.command("drift", epilog=DRIFT_EXAMPLES)(drift)
-
-
-def _write_json(report: SpeedReport, path: Path) -> None:
-    from vsdk_runtimes.errors import SinkError
-
-    try:
-        path.write_text(json_module.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"cannot write {path}: {error}", hint="Name a file in a folder that exists.") from error
 
 
 def _show(report: SpeedReport) -> None:

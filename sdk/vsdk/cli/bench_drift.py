@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .console import examples, stderr, stdout
+from .console import examples, stdout
+from .measuring import progress_bar, write_figures, write_picture
 from .run import PrecisionName
 
 EXAMPLES = examples(
@@ -33,19 +32,15 @@ def drift(
     """Compare the memory at a lower precision with fp32 over the same long video, each on its own state."""
     from ..bench.drift import measure_drift
     from ..loading import load
-    from ..sinks.file_sink import sink_error
 
     loaded = load(bundle)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=stderr
-    ) as progress:
-        task = progress.add_task("loading", total=1.0)
+    with progress_bar() as progress:
         report = measure_drift(
             loaded,
             precision=precision.value,
             segments=segments,
             seed=seed,
-            progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
+            progress=progress,
         )
     table = Table("segments", "mean cosine", "furthest token")
     for column in table.columns:
@@ -54,11 +49,5 @@ def drift(
         table.add_row(f"{number:,}", f"{report.cosine[number - 1]:.5f}", f"{report.worst[number - 1]:.5f}")
     stdout.print(f"{report.bundle}: memory tokens at {report.precision} against fp32", markup=False, highlight=False)
     stdout.print(table)
-    for path in (json, png):
-        try:
-            if path is not None and path is png:
-                report.chart().save(path, "PNG")
-            elif path is not None:
-                path.write_text(json_module.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise sink_error(str(path), error) from error
+    write_figures(report, json)
+    write_picture(report.chart, png)

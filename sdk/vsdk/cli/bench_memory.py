@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .console import examples, size, stderr, stdout
+from .console import examples, size, stdout
+from .measuring import progress_bar, write_figures, write_picture
 from .run import PrecisionName
 
 if TYPE_CHECKING:
@@ -45,24 +44,17 @@ def memory(
     from ..loading import load
 
     loaded = load(bundle)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        refresh_per_second=1,  # the bar must not compete with what is measured
-    ) as progress:
-        task = progress.add_task("loading", total=1.0)
+    with progress_bar() as progress:
         report = measure_memory(
             loaded,
             segments=segments,
             rounds=rounds,
             precision=precision.value if precision is not None else None,
-            progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
+            progress=progress,
         )
     _show(report)
-    _write(report, json, png)
+    write_figures(report, json)
+    write_picture(report.chart, png)
 
 
 def _show(report: MemoryReport) -> None:
@@ -90,16 +82,3 @@ def _show(report: MemoryReport) -> None:
             "The machine was too busy before the start for these figures to mean much: measure again when it is idle.",
             style="bold yellow",
         )
-
-
-def _write(report: MemoryReport, json: Path | None, png: Path | None) -> None:
-    from ..sinks.file_sink import sink_error
-
-    for path in (json, png):
-        try:
-            if path is not None and path is png:
-                report.chart().save(path, "PNG")
-            elif path is not None:
-                path.write_text(json_module.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise sink_error(str(path), error) from error

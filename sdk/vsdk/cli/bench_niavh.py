@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .console import examples, stderr, stdout
+from .console import examples, stdout
+from .measuring import progress_bar, write_figures, write_picture
 from .run import PrecisionName
 
 if TYPE_CHECKING:
@@ -54,18 +53,11 @@ def niavh(
     """
     size = _grid(grid)
     from ..bench.niavh import measure_niavh
+    from ..bench.niavh_picture import picture_of
     from ..loading import load
 
     loaded = load(bundle)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        refresh_per_second=4,
-    ) as progress:
-        task = progress.add_task("loading", total=1.0)
+    with progress_bar() as progress:
         report = measure_niavh(
             loaded,
             grid=size,
@@ -74,10 +66,11 @@ def niavh(
             haystack=haystack,
             threads=threads,
             precision=precision.value if precision is not None else None,
-            progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
+            progress=progress,
         )
     _show(report)
-    _write(report, json, png)
+    write_figures(report, json)
+    write_picture(lambda: picture_of(report), png)
 
 
 def _grid(text: str) -> tuple[int, int]:
@@ -110,17 +103,3 @@ def _show(report: NiavhReport) -> None:
         f"with or without a needle: AUROC {report.no_needle_auroc:.3f}",
         highlight=False,
     )
-
-
-def _write(report: NiavhReport, json: Path | None, png: Path | None) -> None:
-    from ..bench.niavh_picture import picture_of
-    from ..sinks.file_sink import sink_error
-
-    for path in (json, png):
-        try:
-            if path is not None and path is png:
-                picture_of(report).save(path, "PNG")
-            elif path is not None:
-                path.write_text(json_module.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise sink_error(str(path), error) from error
