@@ -104,10 +104,15 @@ def test_the_precision_asked_for_is_what_runs(clip: Path, vsdk_command: Any) -> 
     assert "fp16" in lines_of(done.stdout)[0]["engine"]
 
 
+def _hear_interrupts() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted_run(clip: Path, jsonl: Path, number: signal.Signals) -> subprocess.Popen[str]:
     """Start a run, wait until it has reported a scene, send the signal, wait for the end."""
     command = [sys.executable, "-m", "vsdk", "run", str(clip), "--jsonl", str(jsonl), "--no-gate", "--threads", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts)
     deadline = time.monotonic() + 60
     while not (jsonl.exists() and jsonl.read_text().count("\n") >= 2):
         assert process.poll() is None, process.communicate()
