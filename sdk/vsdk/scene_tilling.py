@@ -378,6 +378,7 @@ class _GradualTrack:
     def __init__(self, span: int, floor: float) -> None:
         self.lag = max(1, span // BLOCK)
         self.floor = floor
+        self._too_shallow = 1 - floor / 2  # no peak is above 1
         self.reach = (self.lag * BLOCK) // 2 + BLOCK
         """Within how many frames a cut would make a valley here too."""
         self.delay = self.reach + (self.CLIMB + 1) * BLOCK
@@ -395,8 +396,12 @@ class _GradualTrack:
             self._blocks.extend([block] * self.lag)
         self._blocks.append(block)
         self._pushed += 1
-        self._similarities.append(float(self._blocks[0].dot(block)))
-        return self._examine(recent, len(self._similarities) - 1 - self.CLIMB)
+        similarities = self._similarities
+        similarities.append(float(self._blocks[0].dot(block)))
+        index = len(similarities) - 1 - self.CLIMB
+        if index < 0 or similarities[index] > self._too_shallow:  # this settles nearly all of a still scene
+            return []
+        return self._examine(recent, index)
 
     def flush(self, recent: RecentVectors) -> list[_Candidate]:
         """No more frames will come; what would have come is taken to look like the last ones."""
@@ -409,12 +414,8 @@ class _GradualTrack:
 
     def _examine(self, recent: RecentVectors, index: int) -> list[_Candidate]:
         """Is the similarity at this position of the window the bottom of a deep valley?"""
-        if index < 0:
-            return []
-        low = self._similarities[index]
-        if 2 * (1 - low) < self.floor:  # no peak is above 1: this settles nearly all of a still scene
-            return []
         values = list(self._similarities)
+        low = values[index]
         left, right = values[max(0, index - self.CLIMB) : index], values[index + 1 : index + 1 + self.CLIMB]
         if not left or not right or 2 * (min(max(left), max(right)) - low) < self.floor:
             return []
