@@ -230,6 +230,7 @@ def _export_one(
         preprocessing=network.preprocessing,
         text=network.text,
         memory=network.recurrence.memory if network.recurrence else None,
+        tracker=network.tracker,
         assets=assets,
     )
     del graph, typed

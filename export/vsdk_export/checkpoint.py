@@ -15,6 +15,8 @@ from vsdk_models.checkpoint import Checkpoint, open_checkpoint
 from vsdk_models.families import Architecture, load_model, read_architecture
 from vsdk_models.layers import Layer, parse_layer
 from vsdk_models.preprocessing import pixel_size, read_preprocessing
+from vsdk_models.sam2.loading import TrackerOptions, is_tracker
+from vsdk_models.sam2.model import CONDITIONING_SLOTS
 from vsdk_models.text import text_encoder, text_reference
 from vsdk_models.tokenizer import TextTokenizer, has_tokenizer
 from vsdk_models.videollamb.checkpoint import is_videollamb
@@ -27,6 +29,7 @@ from .encoder import encoder_network, encoder_plan, graph_files
 from .graph import SINGLE_FILE_LIMIT
 from .network import Array, Arrays, Asset, Network
 from .report import ComponentPlan, ExportReport
+from .tracker import export_tracker_checkpoint
 from .videollamb import export_videollamb
 from .writer import check_target
 
@@ -73,12 +76,16 @@ def export_checkpoint(
     dry_run: bool = False,
     revision: str | None = None,
     encoder: str | PathLike[str] | None = None,
+    image_size: int | None = None,
+    conditioning_slots: int | None = None,
+    family: str | None = None,
     progress: Progress = no_progress,
     single_file_limit: int = SINGLE_FILE_LIMIT,
 ) -> ExportReport:
     """Export the encoder of a checkpoint, and its text tower where it has one with a tokenizer, into a bundle.
 
     A VideoLLaMB checkpoint gives its image tower as the encoder, its video tower, its memory bridge and its projector.
+    A SAM-2 or EdgeTAM video checkpoint gives the four components of a tracker.
 
     The result is verified against PyTorch before anything is put in its place; a failed export leaves nothing behind.
 
@@ -94,6 +101,9 @@ def export_checkpoint(
         revision: Branch, tag or commit on the hub.
         encoder: Bundle whose encoder a VideoLLaMB bridge is to read instead of the checkpoint's own; the new bundle at
             `out` has everything of it. `into` a bundle with an encoder does the same in place.
+        image_size: For a tracker, the side of its square input in pixels; None is what the checkpoint says.
+        conditioning_slots: For a tracker, how many prompted frames its bank keeps; None is 4.
+        family: For SAM-2 weights with the key names of the original repository, which model it is, as `sam2.1-tiny`.
         progress: Called with a description and the fraction that is done.
         single_file_limit: Bytes of weights beyond which they go to a file beside the graph.
 
@@ -109,6 +119,14 @@ def export_checkpoint(
     progress("finding the checkpoint", 0.0)
     source = open_checkpoint(str(checkpoint), revision=revision, weights=not dry_run)
     target = Target(_path(out), _path(into), source.name.rpartition("/")[2], base=_path(encoder))
+    if is_tracker(source, family):
+        options = TrackerOptions(image_size, conditioning_slots or CONDITIONING_SLOTS, family)
+        return export_tracker_checkpoint(
+            source, target, options, precisions=chosen, dry_run=dry_run, progress=progress,
+            single_file_limit=single_file_limit,
+        )  # fmt: skip
+    if image_size is not None or conditioning_slots is not None:
+        raise InputError(f"{source.name} is not a tracker: --image-size and --cond-slots say nothing about it")
     if is_videollamb(source):
         return export_videollamb(
             source, target, precisions=chosen, layer=layer, dry_run=dry_run, progress=progress,

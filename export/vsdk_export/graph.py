@@ -40,7 +40,7 @@ _TYPES = {
 
 
 def trace(network: Network) -> ir.Model:
-    """The fp32 graph of a network: opset 18, named inputs and outputs, `batch` the only dynamic axis.
+    """The fp32 graph of a network: opset 18, named inputs and outputs, no dynamic axis but `batch` and stated ones.
 
     A recurrent network has no dynamic axis at all.
 
@@ -79,9 +79,16 @@ def _examples(network: Network) -> tuple[dict[str, torch.Tensor], Any]:
     """Inputs to trace with, and which of their axes are dynamic, as the exporter takes it."""
     if network.recurrence is not None:
         return {name: torch.from_numpy(np.array(array)) for name, array in next(iter(network.calls())).items()}, None
-    batch = torch.export.Dim("batch")
-    samples = {name: torch.from_numpy(np.array(array[:TRACED_BATCH])) for name, array in network.samples.items()}
-    return samples, tuple({0: batch} for _ in samples)
+    samples = {name: torch.from_numpy(array) for name, array in network.batch(0, TRACED_BATCH).items()}
+    axes = {name: torch.export.Dim(name) for name in ("batch", *network.dynamic.values())}
+    dynamic = tuple(
+        {
+            **({} if name in network.shared else {0: axes["batch"]}),
+            **({1: axes[network.dynamic[name]]} if name in network.dynamic else {}),
+        }
+        for name in samples
+    )
+    return samples, dynamic
 
 
 def tensor_specs(values: Sequence[ir.Value]) -> dict[str, TensorSpec]:
@@ -179,13 +186,19 @@ def _check_interface(network: Network, model: ir.Model) -> None:
         problem = f"its inputs are {[value.name for value in model.graph.inputs]}, not {list(network.input_names)}"
     else:
         for name, spec in {**tensor_specs(model.graph.inputs), **tensor_specs(model.graph.outputs)}.items():
-            dynamic = [isinstance(axis, str) for axis in spec.shape]
-            if network.recurrence is not None and any(dynamic):
+            dynamic = [axis for axis in spec.shape if isinstance(axis, str)]
+            if network.recurrence is not None and dynamic:
                 problem = f"tensor {name!r} has the shape {list(spec.shape)}; a recurrent network's sizes are fixed"
-            elif network.recurrence is None and (spec.shape[:1] != ("batch",) or any(dynamic[1:])):
+            elif network.recurrence is None and dynamic != _dynamic_axes(network, name):
                 problem = f"tensor {name!r} has the shape {list(spec.shape)}; only the first axis may be dynamic"
     if problem:
         raise ExportError(f"the exported graph of component {network.name!r} cannot go into a bundle: {problem}")
+
+
+def _dynamic_axes(network: Network, name: str) -> list[str]:
+    """Names of the axes of a tensor that may be dynamic, in order."""
+    first = [] if name in network.shared else ["batch"]
+    return first + ([network.dynamic[name]] if name in network.dynamic else [])
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""Export of our own nano encoder, and of its memory, into the bundle that ships with the package.
+"""Export of our own nano encoder, its memory and the nano tracker into the bundle that ships with the package.
 
-python -m vsdk_export.nano --weights encoder.safetensors --bridge bridge.safetensors --out sdk/vsdk/bundles/nano
+    python -m vsdk_export.nano --weights encoder.safetensors --bridge bridge.safetensors \\
+        --tracker tracker.safetensors --out sdk/vsdk/bundles/nano
+    python -m vsdk_export.nano --tracker tracker.safetensors --into sdk/vsdk/bundles/nano
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from vsdk_models.nano.encoder import IMAGE_SIZE, NanoEncoder
+from vsdk_models.nano.tracker.bundle import nano_networks
 from vsdk_runtimes.errors import CheckpointError, Error
 from vsdk_runtimes.manifest import Origin, PipelineSettings, Preprocessing, Resize
 
@@ -24,6 +27,7 @@ from .build import RECURRENT_PRECISIONS, Target, checked_precisions, export_modu
 from .frames import pixels
 from .nano_memory import nano_memory
 from .report import ExportReport
+from .tracker import export_tracker
 
 PREPROCESSING = Preprocessing(
     resize=Resize(height=IMAGE_SIZE, width=IMAGE_SIZE, filter="bilinear", reducing_gap=1.0),
@@ -37,6 +41,7 @@ def export_nano(
     out: Path,
     *,
     bridge: Path | None = None,
+    tracker: Path | None = None,
     pipeline: PipelineSettings | None = None,
     precisions: tuple[str, ...] = ("fp32", "fp16"),
 ) -> ExportReport:
@@ -49,6 +54,7 @@ def export_nano(
         weights: Its parameters and buffers, a .safetensors file.
         out: Folder of the bundle.
         bridge: Bridge, readout and controls, a .safetensors file; None leaves them out.
+        tracker: The tracker, a .safetensors file; None leaves it out.
         pipeline: Settings of the stages around it.
         precisions: See `export_module`.
 
@@ -81,7 +87,26 @@ def export_nano(
     for networks, wanted in zip(memory, (lower, checked_precisions(precisions), ("fp32",)), strict=True):
         if networks:
             report = _joined(report, export_networks(networks, Target(None, out), precisions=wanted))
+    if tracker is not None:
+        report = _joined(report, export_nano_tracker(tracker, into=out, precisions=precisions))
     return report
+
+
+def export_nano_tracker(
+    weights: Path, *, out: Path | None = None, into: Path | None = None, precisions: tuple[str, ...] = ("fp32", "fp16")
+) -> ExportReport:
+    """Export a trained `NanoTracker` into a new bundle or an existing one.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or not of a nano tracker.
+    """
+    try:
+        networks = nano_networks(weights)
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{weights} does not hold a nano tracker: {error}") from error
+    origin = Origin(checkpoint="vsdk/nano-tracker", sha256=digest, license="Apache-2.0")
+    return export_tracker(networks, origin=origin, out=out, into=into, precisions=precisions)
 
 
 def _joined(report: ExportReport, later: ExportReport) -> ExportReport:
@@ -100,22 +125,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vsdk_export.nano", description="Export the nano encoder and its memory."
     )
-    parser.add_argument("--weights", type=Path, required=True, help="the trained encoder, .safetensors")
+    parser.add_argument("--weights", type=Path, help="the trained encoder, .safetensors")
     parser.add_argument("--bridge", type=Path, help="the memory trained for it, .safetensors")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--tracker", type=Path, help="the trained tracker, .safetensors")
+    parser.add_argument("--out", type=Path, help="folder of a new bundle, which begins with the encoder")
+    parser.add_argument("--into", type=Path, help="existing bundle, to which the tracker is added")
     parser.add_argument("--pipeline", type=Path, help='JSON file with the settings {"scenes": {...}, "gate": {...}}')
     parser.add_argument("--precision", default="fp32,fp16", help="fp32, fp16 or both with a comma")
     options = parser.parse_args()
+    adds = options.into is not None and options.tracker is not None and options.weights is None
+    if not adds and (options.out is None or options.weights is None or options.into is not None):
+        parser.error("give --weights and --out, or --tracker and --into")
+    precisions = tuple(options.precision.split(","))
     try:
         settings = json.loads(options.pipeline.read_text()) if options.pipeline else {}
         pipeline = PipelineSettings.model_validate(settings)
-        report = export_nano(
-            options.weights,
-            options.out,
-            bridge=options.bridge,
-            pipeline=pipeline,
-            precisions=tuple(options.precision.split(",")),
-        )
+        if adds:
+            report = export_nano_tracker(options.tracker, into=options.into, precisions=precisions)
+        else:
+            report = export_nano(
+                options.weights,
+                options.out,
+                bridge=options.bridge,
+                tracker=options.tracker,
+                pipeline=pipeline,
+                precisions=precisions,
+            )
     except (Error, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

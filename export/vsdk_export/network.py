@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from vsdk_runtimes.errors import InputError
-from vsdk_runtimes.manifest import MemorySpec, Origin, Preprocessing, TextInput
+from vsdk_runtimes.manifest import MemorySpec, Origin, Preprocessing, TextInput, TrackerSpec
 
 SAMPLES = 8
 """How many samples an export needs: enough for several batch sizes."""
@@ -53,7 +53,8 @@ class Network:
         role: What the pipeline uses it for, such as `encoder` or `text`.
         family: Model family, such as `clip`.
         module: Takes one tensor for each of `samples`, in that order; gives one tensor, or a tuple of tensors, in the
-            order of `outputs`. The first axis of every input and output is the batch, all others are fixed.
+            order of `outputs`. The first axis of every input and output is the batch, all others are fixed, apart from
+            `shared` and `dynamic`.
         outputs: Names of the outputs.
         samples: Real-looking inputs by name, at least 8 of each on the first axis. The graph is traced, calibrated and
             verified with them, so noise will not do. For a recurrent network the inputs that are not state, of
@@ -63,6 +64,9 @@ class Network:
             fp32; a checkpoint's own model, run in full, is the stronger reference.
         recurrence: For a recurrent network, whose module takes the inputs of `recurrence.initial` behind the samples.
         keep_float: Inputs whose first operations stay in fp32 in a graph of lower precision.
+        shared: Inputs that all of a batch have in common: their first axis is 1.
+        dynamic: For an input, the name of its second axis where that is dynamic, too.
+        tracker: For the memory attention of a tracker, how its bank is kept.
     """
 
     name: str
@@ -81,6 +85,9 @@ class Network:
     keep_float: tuple[str, ...] = ()
     frames_per_call: int = 1
     look_ahead: int = 0
+    shared: tuple[str, ...] = ()
+    dynamic: Mapping[str, str] = field(default_factory=dict)
+    tracker: TrackerSpec | None = None
 
     def __post_init__(self) -> None:
         for name, array in self.samples.items():
@@ -98,7 +105,24 @@ class Network:
             yield from (inputs for inputs, _ in self.steps())
             return
         for index in range(len(next(iter(self.samples.values())))):
-            yield {name: np.ascontiguousarray(array[index : index + 1]) for name, array in self.samples.items()}
+            yield self.batch(index, 1)
+
+    def batch(self, start: int, size: int, *, entries: int | None = None) -> dict[str, Array]:
+        """The inputs of a run on consecutive samples.
+
+        Args:
+            start: The first one.
+            size: How many.
+            entries: How many entries a second axis that is dynamic is to have; None means all.
+        """
+        return {
+            name: np.ascontiguousarray(
+                array[start : start + (1 if name in self.shared else size), : entries if name in self.dynamic else None]
+                if array.ndim > 1
+                else array[start : start + size]
+            )
+            for name, array in self.samples.items()
+        }
 
     def steps(self) -> Iterator[tuple[Arrays, Arrays]]:
         """All inputs and outputs of a recurrent network's reference, step by step from the initial state."""

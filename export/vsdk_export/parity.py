@@ -16,7 +16,7 @@ from vsdk_runtimes import Component, Precision
 from vsdk_runtimes.errors import ParityError
 from vsdk_runtimes.manifest import Deviation
 
-from .network import Array, Arrays, Network
+from .network import Array, Network
 
 # One frame, the batch that was traced, and one that the exporter has not seen.
 BATCHES = (1, 2, 5)
@@ -53,7 +53,7 @@ LIMITS: Mapping[Precision, Limit] = {
 
 def references(network: Network) -> list[dict[str, Array]]:
     """The reference's outputs for each batch of `BATCHES`."""
-    return [network.expected(batch) for batch in _batches(network.samples)]
+    return [network.expected(batch) for batch in _batches(network)]
 
 
 def measure(
@@ -65,7 +65,7 @@ def measure(
         ParityError: An output is past the limit or not finite; the message names the worst one.
     """
     with vsdk_runtimes.load(component, precision=precision, device="cpu", engine="onnxruntime") as session:
-        found = [session.run(batch) for batch in _batches(network.samples)]
+        found = [session.run(batch) for batch in _batches(network)]
     deviations: dict[str, Deviation] = {}
     for name in network.outputs:
         actual = [outputs[name] for outputs in found]
@@ -89,8 +89,13 @@ def judged(component: str, precision: Precision, deviations: Mapping[str, Deviat
 
 
 def deviation(found: list[Array], expected: list[Array]) -> Deviation:
-    """Compare lists of arrays `[batch, ..., width]` pairwise; cosines are of vectors along the last axis."""
-    width = expected[0].shape[-1] if expected[0].ndim > 1 else 1
+    """Compare lists of arrays `[batch, ..., width]` pairwise; cosines are of vectors along the last axis.
+
+    Arrays `[batch]` are compared as one vector.
+    """
+    if expected[0].ndim == 1:  # a number for each of the batch: one vector, since a number alone has no direction
+        found, expected = [np.concatenate(found)[None]], [np.concatenate(expected)[None]]
+    width = expected[0].shape[-1]
     actual = np.concatenate([array.reshape(-1, width) for array in found]).astype(np.float64)
     wanted = np.concatenate([array.reshape(-1, width) for array in expected]).astype(np.float64)
     largest = float(np.abs(actual - wanted).max())
@@ -118,10 +123,11 @@ def _judge(component: str, precision: Precision, deviations: Mapping[str, Deviat
     )
 
 
-def _batches(samples: Arrays) -> list[dict[str, Array]]:
+def _batches(network: Network) -> list[dict[str, Array]]:
+    """Batches of several sizes; the smallest has one entry on every other dynamic axis, too."""
     ends = np.cumsum(BATCHES)
     return [
-        {name: array[end - size : end] for name, array in samples.items()}
+        network.batch(int(end) - size, size, entries=1 if size == 1 else None)
         for size, end in zip(BATCHES, ends, strict=True)
     ]
 

@@ -25,6 +25,8 @@ _DEFAULTS: Mapping[str, dict[str, Any]] = {
     "siglip2": {**_HALF, "resample": 2, "do_center_crop": False},
     "dinov2": {**_IMAGENET, "resample": 3, "do_center_crop": True, "size": {"shortest_edge": 256}, "crop_size": 224},
     "dinov3_vit": {**_IMAGENET, "resample": 2, "do_center_crop": False},
+    "sam2_video": {**_IMAGENET, "resample": 2, "do_center_crop": False},
+    "edgetam_video": {**_IMAGENET, "resample": 2, "do_center_crop": False},
 }
 # Pillow's numbers for its filters.
 _FILTERS: Mapping[int, Filter] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -78,7 +80,8 @@ def _stated(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the checkpoint itself says, without empty entries."""
     stated = checkpoint.json("preprocessor_config.json")
     if stated is None:
-        stated = (checkpoint.json("processor_config.json") or {}).get("image_processor") or {}
+        processors = checkpoint.json("processor_config.json") or {}
+        stated = processors.get("image_processor") or processors.get("video_processor") or {}
     return {key: value for key, value in stated.items() if value is not None}
 
 

@@ -81,6 +81,44 @@ class MemorySpec(_Part):
         return self
 
 
+class TrackerSpec(_Part):
+    """How a tracker keeps its bank of memories, and how it chooses among the masks that its decoder proposes.
+
+    Attributes:
+        conditioning_slots: Prompted frames that stay in the bank; the nearest ones do.
+        recent_slots: Tracked frames before the current one that stay in the bank.
+        recent_pointers: Frames before the current one whose object pointers stay.
+        multimask_points: Least and most points of a prompt for which the best of several masks is taken; None: never.
+        multimask_tracking: Whether that is so on frames without a prompt, too.
+        stability_delta: Where one mask is taken: how far the threshold is moved to see whether the mask is stable.
+        stability_threshold: Least overlap of the two thresholds' masks; a mask below it gives way to the best of the
+            others. None: it never does.
+        rounding: What memories are rounded to before they are kept, as the original does.
+        binarise: Which masks enter the memory as 0 and 1: those of all objects on a frame where one was prompted, or
+            only those of objects that were.
+    """
+
+    conditioning_slots: PositiveInt = 4
+    recent_slots: NonNegativeInt = 6
+    recent_pointers: NonNegativeInt = 15
+    multimask_points: tuple[NonNegativeInt, NonNegativeInt] | None = (0, 1)
+    multimask_tracking: bool = True
+    stability_delta: Annotated[float, Field(ge=0)] = 0.05
+    stability_threshold: Annotated[float, Field(ge=0, le=1)] | None = 0.98
+    rounding: Literal["none", "bfloat16"] = "bfloat16"
+    binarise: Literal["frame", "object"] = "frame"
+
+    @property
+    def slots(self) -> int:
+        """Most memories of an object."""
+        return self.conditioning_slots + self.recent_slots
+
+    @property
+    def pointers(self) -> int:
+        """Object pointers of an object."""
+        return self.conditioning_slots + self.recent_pointers
+
+
 class Resize(_Part):
     """Either `shortest_edge` (keeps the aspect) or `height` and `width`; the filter is Pillow's, with antialiasing.
 
@@ -153,6 +191,7 @@ class ComponentSpec(_Part):
     preprocessing: Preprocessing | None = None
     text: TextInput | None = None
     memory: MemorySpec | None = None
+    tracker: TrackerSpec | None = None
     assets: dict[str, str] = {}
     parity: dict[Precision, dict[str, Deviation]] = {}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .encoder import Encoder, Features, TextEncoder
     from .errors import Error
-    from .events import End, Event, MemoryUpdate, Scene, SceneFeatures, Start
+    from .events import End, Event, Mask, MemoryUpdate, Scene, SceneFeatures, Start
     from .frame import Frame
     from .gate import Gate, GateSettings
     from .loading import load
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from .sources.base import Source, SourceInfo
     from .sources.opening import open_source as open  # noqa: A004
     from .stream import Stream
+    from .tracking.detections import to_supervision
+    from .tracking.tracked import TrackedObject
+    from .tracking.tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -49,6 +52,7 @@ _WHERE = {
     "Frame": "vsdk.frame",
     "Gate": "vsdk.gate",
     "GateSettings": "vsdk.gate",
+    "Mask": "vsdk.events",
     "Match": "vsdk.searching",
     "Memory": "vsdk.memory.memory",
     "MemoryBridge": "vsdk.memory.bridge",
@@ -69,9 +73,12 @@ _WHERE = {
     "State": "vsdk_runtimes",
     "Stream": "vsdk.stream",
     "TextEncoder": "vsdk.encoder",
+    "TrackedObject": "vsdk.tracking.tracked",
+    "Tracker": "vsdk.tracking.tracker",
     "load": "vsdk.loading",
     "open": "vsdk.sources.opening",
     "search": "vsdk.searching",
+    "to_supervision": "vsdk.tracking.detections",
 }
 
 __all__ = [
@@ -85,6 +92,7 @@ __all__ = [
     "Frame",
     "Gate",
     "GateSettings",
+    "Mask",
     "Match",
     "Memory",
     "MemoryBridge",
@@ -105,9 +113,12 @@ __all__ = [
     "State",
     "Stream",
     "TextEncoder",
+    "TrackedObject",
+    "Tracker",
     "load",
     "open",
     "search",
+    "to_supervision",
 ]
 
 logging.getLogger("vsdk").addHandler(logging.NullHandler())

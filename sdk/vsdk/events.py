@@ -2,7 +2,7 @@
 
 `vsdk/events.schema.json` describes the JSON lines; `to_json` makes them. Arrays stay in the dataclass and never go into
 JSON. The first event of a stream is `Start`, the last is `End`; scenes come in order and tile the stream.
-A bundle with a memory adds a `MemoryUpdate` after each scene.
+A bundle with a memory adds a `MemoryUpdate` after each scene. A tracker adds a `Mask` for each frame and object.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .frame import Image
+from .tracking.rle import MaskArray, Rle
 
 SCHEMA = 1
 """Version of the JSON form; `Start` carries it."""
@@ -117,6 +118,35 @@ class MemoryUpdate:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """Where a tracked object is on a frame; there is one for each frame and object, absent objects included.
+
+    Attributes:
+        frame: Number of the frame.
+        time: Its time, seconds.
+        object: The object's number.
+        score: How good the mask is in the network's own estimate: predicted intersection over union, 0 to 1.
+        presence: Probability that the object is visible on the frame, 0 to 1.
+        present: Whether it counts as visible; the mask of an absent object is empty.
+        box: The smallest box around the mask, `(x0, y0, x1, y1)` in pixels of the source, exclusive right and bottom
+            edge; None when the mask is empty.
+        rle: The mask in COCO's run-length encoding: `size`, `[height, width]`, and `counts`, its compressed string.
+        mask: Which pixels belong to the object, bool `[height, width]`; not in JSON.
+    """
+
+    type: ClassVar[Literal["mask"]] = "mask"
+    frame: int
+    time: float
+    object: int
+    score: float
+    presence: float
+    present: bool
+    box: tuple[float, float, float, float] | None
+    rle: Rle
+    mask: MaskArray | None = field(default=None, repr=False, compare=False, metadata={"json": False})
+
+
+@dataclass(frozen=True)
 class End:
     """The stream is over.
 
@@ -138,7 +168,7 @@ class End:
     message: str = ""
 
 
-Event = Start | Scene | MemoryUpdate | End
+Event = Start | Scene | MemoryUpdate | Mask | End
 
 
 def to_dict(event: Event) -> dict[str, Any]:
@@ -178,4 +208,4 @@ def _plain(value: Any) -> Any:
     """A field's value as JSON has it."""
     if isinstance(value, float):
         return round(value, 6)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

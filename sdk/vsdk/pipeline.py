@@ -19,13 +19,14 @@ from vsdk_runtimes.errors import ClosedError, InputError
 
 from .encoder import Encoder, FrameFeatures
 from .events import End, Event, Scene, SceneFeatures, Start
-from .frame import Image
+from .frame import Frame, Image
 from .gate import Blocks, Gate, GateSettings, block_means
 from .loading import load
 from .memory.memory import Memory, MemorySettings
 from .scene_tilling import SceneTilling, SceneTillingSettings
 from .segment import EvenSample
 from .settings import gate_settings, scene_settings
+from .tracking.tracker import Tracker
 
 Vector = npt.NDArray[np.float32]
 FeatureHook = Callable[[int, float, Vector, bool], None]
@@ -75,6 +76,8 @@ class Pipeline:
         gate: Settings of the gate; None takes the bundle's.
         scenes: Settings of SceneTilling; None takes the bundle's.
         memory: True remembers each scene where the bundle has a memory bridge; False does not; settings ask for it.
+        tracker: Follows the objects that it was prompted with through the pushed frames; each gives a mask event for
+            each object. It stays the caller's: prompt it before `push`, with the same picture, and close it.
         source: Name that the start event carries.
         on_features: Called for each frame once its features are known.
 
@@ -105,6 +108,7 @@ class Pipeline:
         gate: GateSettings | None = None,
         scenes: SceneTillingSettings | None = None,
         memory: bool | MemorySettings = True,
+        tracker: Tracker | None = None,
         source: str = "pushed frames",
         on_features: FeatureHook | None = None,
     ) -> None:
@@ -130,6 +134,7 @@ class Pipeline:
         self.gate = Gate(gate or gate_settings(self.bundle))
         self.scenes = SceneTilling(scenes or scene_settings(self.bundle))
         self.batch = batch
+        self.tracker = tracker
         self.source = source
         self._on_features = on_features
         self._closed = False
@@ -172,7 +177,24 @@ class Pipeline:
         if color not in ("rgb", "bgr"):
             raise InputError(f"color must be 'rgb' or 'bgr', not {color!r}")
         rgb = image[..., ::-1] if color == "bgr" and isinstance(image, np.ndarray) and image.ndim == 3 else image
-        return self.push_prepared(self.prepare(rgb, preview=self.frames % PICTURE_EVERY == 0), t_ns, number=number)
+        counted = self.frames if number is None else number
+        events = self.push_prepared(self.prepare(rgb, preview=self.frames % PICTURE_EVERY == 0), t_ns, number=number)
+        return events if self.tracker is None else events + self.track(rgb, counted, t_ns)
+
+    def track(self, frame: Image | Frame, number: int, t_ns: int) -> list[Event]:
+        """The tracker's part of `push`, for those who call `prepare` and `push_prepared`: a mask event an object.
+
+        Args:
+            frame: The whole picture, uint8 RGB `[height, width, 3]`, or the frame.
+            number: Frame number for events.
+            t_ns: Its time in nanoseconds.
+
+        Raises:
+            InputError: See `Tracker.track`.
+            EngineRunError: A network failed.
+        """
+        objects = () if self.tracker is None else self.tracker.track(frame)
+        return [tracked.event(number, t_ns / 1e9) for tracked in objects]
 
     def prepare(self, image: Image, *, preview: bool = False) -> Prepared:
         """The stateless part of `push`, which may run in another thread: everything that looks at the whole image.

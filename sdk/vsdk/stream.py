@@ -34,6 +34,7 @@ from .scene_tilling import SceneTillingSettings
 from .sinks.base import Sink
 from .sources.base import Source
 from .sources.opening import open_source
+from .tracking.tracker import Tracker
 
 QUEUE_FRAMES = 4
 BATCH = 4
@@ -65,6 +66,8 @@ class Stream:
         batch: Frames to encode at a time.
         gate, scenes: Settings; None takes the bundle's.
         memory: True remembers each scene where the bundle has a memory bridge; False does not; settings ask for it.
+        tracker: Follows objects beside the scenes, from the same decoding; it stays the caller's.
+        on_tracking: Called with the tracker and each frame before the tracker gets it, to prompt it.
         sinks: Each gets every event (and, if it wants them, every frame), and is closed with the stream.
         on_features: Called for each frame with its number, time, class token and whether it was encoded.
         on_frame: Called for each frame as it is taken in, with its number and time in seconds, for progress displays.
@@ -93,6 +96,8 @@ class Stream:
         gate: GateSettings | None = None,
         scenes: SceneTillingSettings | None = None,
         memory: bool | MemorySettings = True,
+        tracker: Tracker | None = None,
+        on_tracking: Callable[[Tracker, Frame], object] | None = None,
         sinks: Sequence[Sink] = (),
         on_features: FeatureHook | None = None,
         on_frame: Callable[[int, float], None] | None = None,
@@ -109,6 +114,7 @@ class Stream:
                 gate=gate,
                 scenes=scenes,
                 memory=memory,
+                tracker=tracker,
                 source=self.source.info.name,
                 on_features=on_features,
             )
@@ -117,7 +123,8 @@ class Stream:
             raise
         self._sinks = list(sinks)
         self._frame_sinks = [sink for sink in self._sinks if sink.wants_frames]
-        self._on_frame = on_frame
+        self._on_frame, self._on_tracking = on_frame, on_tracking
+        self._whole_frames = bool(self._frame_sinks) or tracker is not None
         self._stop = threading.Event()
         self._closing = threading.Lock()
         self._closed = False
@@ -163,6 +170,10 @@ class Stream:
                 for sink in self._frame_sinks:
                     sink.write_frame(taken.frame)
             yield from self._deliver(self.pipeline.push_prepared(taken.prepared, taken.time_ns, number=taken.number))
+            if self.pipeline.tracker is not None and taken.frame is not None:
+                if self._on_tracking is not None:
+                    self._on_tracking(self.pipeline.tracker, taken.frame)
+                yield from self._deliver(self.pipeline.track(taken.frame, taken.number, taken.time_ns))
         if self._stop.is_set():
             return
         yield from self._deliver(self.pipeline.settle())
@@ -185,7 +196,7 @@ class Stream:
             if (frame := self.source.read()) is None:
                 return
             prepared = self.pipeline.prepare(frame.image, preview=count % PICTURE_EVERY == 0)
-            taken = _Taken(frame.number, frame.time_ns, prepared, frame if self._frame_sinks else None)
+            taken = _Taken(frame.number, frame.time_ns, prepared, frame if self._whole_frames else None)
             del frame  # its memory serves the next one
             yield taken
 

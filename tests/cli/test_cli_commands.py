@@ -12,7 +12,7 @@ import pytest
 
 import vsdk
 
-COMMANDS = [["run"], ["export"], ["inspect"], ["doctor"], ["bench", "speed"], ["bench", "memory"]]
+COMMANDS = [["run"], ["track"], ["export"], ["inspect"], ["doctor"], ["bench", "speed"], ["bench", "memory"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import av
+import color_tracker
+from color_tracker import FRAMES, GONE, red_box
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -61,6 +63,22 @@ def test_scenes_of_features(clip: Path, tmp_path: Path, vsdk_command: Any) -> No
     out = run_example("scenes_of_features.py", tmp_path / "features.npz", cwd=tmp_path)
     assert out.startswith(f"a new scene starts at {CUT_SECONDS:.2f} s")
     assert out.count("\n") == 1
+
+
+def test_track_in_a_loop(tmp_path: Path) -> None:
+    squares = color_tracker.write_color_clip(tmp_path / "squares.mp4")
+    bundle = color_tracker.write_color_tracker(tmp_path / "bundle")
+    lines = run_example("track_in_a_loop.py", squares, "20,30,60,70", bundle, cwd=tmp_path).splitlines()
+    assert len(lines) == FRAMES
+    for frame, line in enumerate(lines):
+        x0, y0, x1, y1 = red_box(frame)
+        assert line.startswith(f"frame {frame}: ")
+        assert ("out of sight" in line) == (frame in GONE)
+        if frame not in GONE:
+            steering = (x0 + x1) / color_tracker.WIDTH - 1
+            assert line.endswith(
+                f"box ({x0}, {y0}, {x1}, {y1}), centre ({(x0 + x1) / 2:.0f}, 50), steering {steering:+.2f}"
+            )
 
 
 def test_render_demo_clip(tmp_path: Path, vsdk_command: Any) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from vsdk.events import SCHEMA, End, Event, MemoryUpdate, Scene, Start, from_dict, to_dict, to_json
+from vsdk.events import SCHEMA, End, Event, Mask, MemoryUpdate, Scene, Start, from_dict, to_dict, to_json
 
 SCHEMA_FILE = json.loads(resources.files("vsdk").joinpath("events.schema.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA_FILE)
@@ -34,6 +34,24 @@ ranges = st.none() | st.tuples(counts, counts)
 updates = st.builds(
     MemoryUpdate, scene=counts, segment=counts, entries=counts, capacity=counts, merged=ranges, evicted=ranges
 )
+shares = st.floats(0, 1)
+pixels = st.integers(0, 2**20).map(float)
+masks = st.builds(
+    Mask,
+    frame=counts,
+    time=seconds,
+    object=st.integers(-(2**53), 2**53),
+    score=shares,
+    presence=shares,
+    present=st.booleans(),
+    box=st.none() | st.tuples(pixels, pixels, pixels, pixels),
+    rle=st.fixed_dictionaries(
+        {
+            "size": st.lists(st.integers(1, 2**20), min_size=2, max_size=2),
+            "counts": st.text(alphabet=[chr(code) for code in range(48, 112)], min_size=1),
+        }
+    ),
+)
 ends = st.builds(
     End,
     reason=st.sampled_from(["end", "closed", "interrupted", "error"]),
@@ -43,12 +61,13 @@ ends = st.builds(
     decode_errors=counts,
     message=st.text(),
 )
-events: st.SearchStrategy[Event] = st.one_of(starts, scenes, updates, ends)
+events: st.SearchStrategy[Event] = st.one_of(starts, scenes, updates, masks, ends)
 
 EXAMPLES: dict[str, Event] = {
     "start": Start("a.mp4", "nano", "0" * 64, "onnxruntime 1.32 on cpu, fp32"),
     "scene": Scene(0, 0, 29, 0.0, 1.2, 0.8),
     "memory": MemoryUpdate(40, 40, 32, 32, merged=(3, 9)),
+    "mask": Mask(12, 0.48, 1, 0.97, 0.99, True, (1.0, 0.0, 2.0, 2.0), {"size": [2, 3], "counts": "222"}),
     "end": End("end", 30, 10, 1),
 }
 
@@ -104,6 +123,13 @@ def changed(name: str, **changes: Any) -> dict[str, Any]:
         changed("memory", merged=[3]),
         changed("memory", evicted=[0, -1]),
         changed("memory", segment=None),
+        changed("mask", box=[0, 0, 1]),
+        changed("mask", score=1.5),
+        changed("mask", rle=None),
+        changed("mask", rle={"size": [2, 3], "counts": [2, 2, 2]}),
+        changed("mask", rle={"size": [2], "counts": "222"}),
+        changed("mask", rle={"size": [2, 3], "counts": "2 2"}),
+        changed("mask", mask=[[0, 1, 0], [0, 1, 0]]),
         changed("end", reason="tired"),
         {key: value for key, value in to_dict(EXAMPLES["end"]).items() if key != "frames"},
         {},

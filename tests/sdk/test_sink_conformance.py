@@ -20,13 +20,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsdk.events import End, Event, Scene, Start
+from vsdk.events import End, Event, Mask, Scene, Start
 from vsdk.frame import Frame
 from vsdk.sinks.annotated_video import AnnotatedVideo
 from vsdk.sinks.base import Sink
 from vsdk.sinks.contact_sheet import ContactSheet
 from vsdk.sinks.features import FeaturesFile
 from vsdk.sinks.jsonl import JsonLines
+from vsdk.sinks.tracked_video import TrackedVideo
+from vsdk.tracking.tracked import TrackedObject
 from vsdk_runtimes.errors import ClosedError, SinkError
 
 
@@ -70,6 +72,7 @@ SINKS = {
     "jsonl": Case(JsonLines, "events.jsonl", lines_in, lines_in),
     "sheet": Case(ContactSheet, "sheet.png", pictures_in, None),
     "video": Case(AnnotatedVideo, "video.mp4", frames_in, frames_in),
+    "tracked": Case(TrackedVideo, "tracked.mp4", frames_in, frames_in),
     "features": Case(FeaturesFile, "features.npz", features_in, rows_in),
 }
 
@@ -77,7 +80,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
 
 def feed(sink: Sink, events: int = 3) -> None:
-    """A start, then scenes of ten frames, as a stream would hand them over."""
+    """A start, then scenes of ten frames with a tracked object, as a stream would hand them over."""
     sink.write_event(Start("clip.mp4", "nano", "0" * 64, "onnxruntime on cpu, fp32"))
     for index in range(events - 1):
         for number in range(index * 10, index * 10 + 10):
@@ -85,7 +88,12 @@ def feed(sink: Sink, events: int = 3) -> None:
                 sink.write_frame(Frame(PICTURE, number, Fraction(number, 25), number, Fraction(1, 25), 0))
             if isinstance(sink, FeaturesFile):
                 sink.write_features(number, number / 25, np.ones(8, np.float32), number % 2 == 0)
+            sink.write_event(mask(number))
         sink.write_event(scene(index))
+
+
+def mask(number: int) -> Mask:
+    return TrackedObject(1, PICTURE[..., 0] > 200, 0.9, 0.99, True).event(number, number / 25)
 
 
 def scene(index: int) -> Event:

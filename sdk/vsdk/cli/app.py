@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import bench, doctor, export, inspect, run
+from . import bench, doctor, export, inspect, run, track
 from .console import stderr
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _global_options(
 
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("track", epilog=track.EXAMPLES)(track.track)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.inspect)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

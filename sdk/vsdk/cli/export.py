@@ -20,6 +20,7 @@ EXAMPLES = examples(
     ("vsdk export openai/clip-vit-base-patch32 --out clip-bundle", "A checkpoint of the Hugging Face hub."),
     ("vsdk export ./my-dinov2 --out dinov2-bundle --precision fp32,fp16 --layer last", "A local folder, both types."),
     ("vsdk export ./my-videollamb --encoder clip-bundle --out memory-bundle", "A memory bridge for that encoder."),
+    ("vsdk export facebook/sam2.1-hiera-tiny --image-size 512 --out tracker", "A tracker, four times cheaper."),
     ("vsdk export ./my-siglip --out siglip-bundle --dry-run", "Only say what would be exported."),
 )
 
@@ -42,6 +43,16 @@ def export(
         typer.Option(
             help="Bundle whose encoder a memory bridge is to read; --out begins as its copy.", metavar="BUNDLE"
         ),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Of a tracker: side of its square input in pixels.", show_default=False)
+    ] = None,
+    cond_slots: Annotated[
+        int | None, typer.Option(help="Of a tracker: prompted frames that it keeps; 4.", show_default=False)
+    ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="Of SAM-2 weights with the original key names: as sam2.1-tiny.", show_default=False),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be exported.")] = False,
@@ -73,6 +84,9 @@ def export(
             dry_run=dry_run,
             revision=revision,
             encoder=encoder,
+            image_size=image_size,
+            conditioning_slots=cond_slots,
+            family=family,
             progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
         )
     _show(report)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import remembering
 from .console import examples, stderr
+from .frame_progress import FrameProgress
+from .outputs import refuse_collisions, show_written
 
 if TYPE_CHECKING:
     from vsdk_runtimes import Bundle
@@ -94,14 +94,14 @@ def run(
 
     if memory_state is not None and not memory:
         raise typer.BadParameter("--memory-state needs the memory; leave out --no-memory")
-    outputs = [Path(jsonl) if jsonl not in (None, "-") else None, sheet, video, features, memory_state]
-    _refuse_collisions(source, outputs)
+    outputs = (jsonl, sheet, video, features, memory_state)
+    refuse_collisions(source, outputs)
     loaded = load(bundle, verify=verify)
     if memory_state is not None:
         remembering.check_state(memory_state, loaded)
     frames = open_source(source, threads=threads)
     summary = _Summary()
-    progress = _FrameProgress(frames.info.name, frames.info.frame_count, summary, disable=quiet)
+    progress = FrameProgress(frames.info.name, frames.info.frame_count, "scenes", disable=quiet)
     with contextlib.ExitStack() as opened:
         opened.callback(frames.close)
         sinks, on_features = _open_sinks(opened, jsonl, sheet, video, features)
@@ -116,7 +116,7 @@ def run(
             memory=MemorySettings() if memory_state is not None else memory,
             sinks=sinks,
             on_features=on_features,
-            on_frame=progress.take,
+            on_frame=lambda _number, _seconds: progress.take(summary.scenes),
         )
         opened.pop_all()  # from here on the stream owns the source and the sinks
     with progress, stream, remembering.KeptMemory(memory_state, stream.memory) as kept:
@@ -127,24 +127,12 @@ def run(
                 kept.save_now_and_then()
             elif event.type == "end":
                 summary.end = event
+                progress.finish(summary.scenes)
     if not quiet:
-        summary.show()
+        summary.show(progress.seconds)
         if stream.memory is not None:
             remembering.show(stream.memory)
-        for written in (jsonl, sheet, video, features, memory_state):
-            if written not in (None, "-"):
-                stderr.print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _refuse_collisions(source: str, outputs: list[Path | None]) -> None:
-    """An output may be neither the source itself nor another output: opening it would destroy what is there."""
-    taken = {Path(source).resolve()}
-    for path in outputs:
-        if path is None:
-            continue
-        if path.resolve() in taken:
-            raise typer.BadParameter(f"{path} is already the source or another output")
-        taken.add(path.resolve())
+        show_written(outputs)
 
 
 def _open_sinks(
@@ -180,59 +168,11 @@ def _always_open(bundle: Bundle) -> GateSettings:
     return replace(gate_settings(bundle), enabled=False)
 
 
-class _FrameProgress:
-    """A bar on stderr: frames, frames a second, scenes."""
-
-    def __init__(self, name: str, total: int | None, summary: _Summary, *, disable: bool) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.completed:.0f} frames"),
-            TextColumn("{task.fields[rate]:.0f} frames/s"),
-            TextColumn("{task.fields[scenes]} scenes"),
-            TimeRemainingColumn(),
-            console=stderr,
-            disable=disable,
-            refresh_per_second=4,
-        )
-        self._summary = summary
-        self._name = name
-        self._total = total
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> _FrameProgress:
-        self._progress.start()
-        return self
-
-    def take(self, _number: int, _seconds: float) -> None:
-        """One more frame has come in."""
-        summary = self._summary
-        summary.frames += 1
-        if self._task is None:  # the clock of the bar starts with the first frame, not with loading the engine
-            summary.started = time.monotonic()
-            self._task = self._progress.add_task(self._name, total=self._total, rate=0.0, scenes=0)
-        seconds = time.monotonic() - summary.started
-        self._progress.update(
-            self._task,
-            completed=summary.frames,
-            rate=summary.frames / seconds if seconds > 0 else 0.0,
-            scenes=summary.scenes,
-        )
-
-    def __exit__(self, *error: object) -> None:
-        if self._task is not None and error[0] is None:
-            self._progress.update(self._task, total=self._summary.frames, scenes=self._summary.scenes)
-        self._progress.stop()
-
-
 class _Summary:
     """What the closing table says; holds the first scenes only, and none of their arrays."""
 
     def __init__(self) -> None:
-        self.frames = 0
         self.scenes = 0
-        self.started = time.monotonic()
         self.end: End | None = None
         self._rows: list[tuple[str, str, str, str]] = []
 
@@ -246,7 +186,7 @@ class _Summary:
             frames = f"{scene.start_frame} - {scene.end_frame}"
             self._rows.append((str(scene.index), times, frames, duration(scene.end - scene.start)))
 
-    def show(self) -> None:
+    def show(self, seconds: float) -> None:
         """Print the table and a line with the counts."""
         table = Table("scene", "time", "frames", "length")
         for column in table.columns:
@@ -257,7 +197,6 @@ class _Summary:
             table.add_row("...", f"{self.scenes - ROWS} more", "", "")
         stderr.print(table)
         if self.end is not None:
-            seconds = max(time.monotonic() - self.started, 1e-9)
             share = 100 * self.end.encoded / max(self.end.frames, 1)
             skipped = f"; {self.end.decode_errors} damaged pictures skipped" if self.end.decode_errors else ""
             stderr.print(

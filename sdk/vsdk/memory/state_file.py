@@ -1,4 +1,4 @@
-"""The file that a memory is saved to: arrays and a JSON description, one checksum over every byte, replaced atomically.
+"""The file that a memory or a tracker is saved to: arrays and JSON, one checksum over every byte, replaced atomically.
 
 The file is a safetensors file: eight bytes with the length of a JSON header, the header, then the arrays one after the
 other. That format was chosen over .npz because nothing in it can run code, because it has one plain layout (a zip file
@@ -34,8 +34,6 @@ from vsdk_runtimes.errors import StateDamagedError, StateNotFoundError, StateSch
 from ..sinks.file_sink import check_writable, sink_error
 
 SCHEMA: Final = 1
-FORMAT = "vsdk memory"
-
 Array = npt.NDArray[Any]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8")}
@@ -47,18 +45,21 @@ _SUFFIX = ".part"
 _DAMAGED = "Use an earlier copy of it, or start without it."
 
 
-def write_state(path: str | os.PathLike[str], content: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+def write_state(
+    path: str | os.PathLike[str], content: Mapping[str, Any], arrays: Mapping[str, Array], kind: str = "memory"
+) -> None:
     """Save, so that at every moment there is a complete file at `path`: the one before, or this one.
 
     Args:
         path: The file, which is replaced. A symbolic link is followed.
         content: What can be written as JSON.
         arrays: float32, float16 or int64.
+        kind: What is saved: "memory" or "tracker".
 
     Raises:
         SinkError: It cannot be written there; what was there before is unchanged.
     """
-    header, body = _packed(content, arrays)
+    header, body = _packed(content, arrays, kind)
     target = Path(path).resolve()
     try:
         _sweep(target)
@@ -82,8 +83,8 @@ def check_state_target(path: str | os.PathLike[str]) -> None:
         raise sink_error(os.fspath(path), error) from error
 
 
-def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """What `write_state` saved: the content and the arrays, which belong to the caller.
+def read_state(path: str | os.PathLike[str], kind: str = "memory") -> tuple[dict[str, Any], dict[str, Array]]:
+    """What `write_state` saved of this kind: the content and the arrays, which belong to the caller.
 
     Raises:
         StateNotFoundError: There is no such file, or it cannot be read.
@@ -92,16 +93,16 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     """
     try:
         with Path(path).open("rb") as file:
-            return _unpacked(path, file)
+            return _unpacked(path, file, kind)
     except OSError as error:
         raise StateNotFoundError(
-            f"cannot read the memory state {path}: {error.strerror}", hint="Check the path and its permissions."
+            f"cannot read the {kind} state {path}: {error.strerror}", hint="Check the path and its permissions."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise StateDamagedError(f"{path} is not a memory state, or is damaged: {error}", hint=_DAMAGED) from error
+        raise StateDamagedError(f"{path} is not a {kind} state, or is damaged: {error}", hint=_DAMAGED) from error
 
 
-def _packed(content: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[bytes, list[memoryview]]:
+def _packed(content: Mapping[str, Any], arrays: Mapping[str, Array], kind: str) -> tuple[bytes, list[memoryview]]:
     """The header with its checksum, and the memory of each array."""
     tensors: dict[str, Any] = {}
     body: list[memoryview] = []
@@ -116,7 +117,7 @@ def _packed(content: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[by
         body.append(plain.reshape(-1).view(np.uint8).data)
         offset += plain.nbytes
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    metadata = {"format": f"{FORMAT} {SCHEMA}", "sha256": _NO_SUM, "content": text}
+    metadata = {"format": f"vsdk {kind} {SCHEMA}", "sha256": _NO_SUM, "content": text}
     header = json.dumps({"__metadata__": metadata, **tensors}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % _LENGTH_BYTES)  # so that the arrays are aligned
     digest = hashlib.sha256(len(header).to_bytes(_LENGTH_BYTES, "little") + header)
@@ -125,7 +126,7 @@ def _packed(content: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[by
     return header.replace(_NO_SUM.encode(), digest.hexdigest().encode(), 1), body
 
 
-def _unpacked(path: str | os.PathLike[str], file: BinaryIO) -> tuple[dict[str, Any], dict[str, Array]]:
+def _unpacked(path: str | os.PathLike[str], file: BinaryIO, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
     size = os.fstat(file.fileno()).st_size
     prefix = file.read(_LENGTH_BYTES)
     length = int.from_bytes(prefix, "little")
@@ -134,7 +135,7 @@ def _unpacked(path: str | os.PathLike[str], file: BinaryIO) -> tuple[dict[str, A
     raw = file.read(length)
     header = json.loads(raw)
     metadata = header.pop("__metadata__")
-    _check_format(path, metadata["format"])
+    _check_format(path, metadata["format"], kind)
     body = memoryview(file.read())
     said: str = metadata["sha256"]
     digest = hashlib.sha256(prefix + raw.replace(said.encode(), _NO_SUM.encode(), 1))
@@ -147,13 +148,13 @@ def _unpacked(path: str | os.PathLike[str], file: BinaryIO) -> tuple[dict[str, A
     return content, {name: _array(described, body) for name, described in header.items()}
 
 
-def _check_format(path: str | os.PathLike[str], said: str) -> None:
+def _check_format(path: str | os.PathLike[str], said: str, kind: str) -> None:
     name, _, version = said.rpartition(" ")
-    if name != FORMAT:
+    if name != f"vsdk {kind}":
         raise ValueError(f"its format is {said!r}")
     if version != str(SCHEMA):
         raise StateSchemaError(
-            f"the memory state {path} has schema version {version}; this vsdk reads version {SCHEMA}",
+            f"the {kind} state {path} has schema version {version}; this vsdk reads version {SCHEMA}",
             hint="Upgrade vsdk, or start without it.",
         )
 

@@ -1,4 +1,4 @@
-"""What the pictures of all sinks share: a colour for each scene, how times are written, and the typeface."""
+"""What the pictures of all sinks share: colours of scenes and objects, how times are written, and the typeface."""
 
 from __future__ import annotations
 
@@ -10,13 +10,33 @@ from PIL import ImageFont
 
 Color = tuple[int, int, int]
 
+DARK = (18, 18, 20)
+WHITE = (255, 255, 255)
+DIM = (196, 198, 204)
+
 GOLDEN_RATIO = 0.618033988749895
+
+OBJECT_COLORS: tuple[Color, ...] = (
+    (86, 180, 233),  # sky blue
+    (230, 159, 0),  # orange
+    (0, 158, 115),  # bluish green
+    (204, 121, 167),  # reddish purple
+    (240, 228, 66),  # yellow
+    (213, 94, 0),  # vermilion
+    (0, 114, 178),  # blue
+)
+"""Colours that colour-blind people can tell apart: Okabe and Ito, "Color Universal Design", 2008; black is left out."""
 
 
 def scene_color(index: int) -> Color:
     """The colour that marks a scene; neighbours are far apart on the colour wheel."""
     red, green, blue = colorsys.hls_to_rgb((0.56 + index * GOLDEN_RATIO) % 1.0, 0.62, 0.62)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def object_color(number: int) -> Color:
+    """The colour that marks a tracked object."""
+    return OBJECT_COLORS[(number - 1) % len(OBJECT_COLORS)]
 
 
 def clock(seconds: float) -> str:

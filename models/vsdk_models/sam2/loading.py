@@ -1,0 +1,131 @@
+"""Checkpoints of trackers: found out what they are, and loaded as the four networks of a tracker."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import Sam2VideoConfig, Sam2VideoModel
+
+from vsdk_runtimes.errors import CheckpointError, InputError
+from vsdk_runtimes.manifest import Preprocessing, Resize
+
+from ..checkpoint import Checkpoint
+from ..preprocessing import pixel_size, read_preprocessing
+from ..quiet import quiet_transformers
+from ..tensors import CheckpointTensors
+from ..tracking import TrackerNetworks
+from .edgetam import load_edgetam
+from .edgetam_model import edgetam_networks
+from .model import sam2_networks
+from .original_keys import original_to_transformers
+from .published import PUBLISHED, published_config, set_image_size
+
+MODEL_TYPES = ("sam2_video", "edgetam_video")
+IMAGE_SIZE = 1024
+"""Side that all published trackers were made for."""
+_SHARED = "shared_image_embedding.positional_embedding"
+_COPY = "prompt_encoder.shared_embedding.positional_embedding"
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """What can be chosen when a tracker is exported.
+
+    Attributes:
+        image_size: Side of the square input in pixels; None is what the checkpoint says.
+        conditioning_slots: Prompted frames that the bank keeps.
+        family: For weights with the key names of the original repository, which published model they are.
+    """
+
+    image_size: int | None = None
+    conditioning_slots: int = 4
+    family: str | None = None
+
+
+def is_tracker(checkpoint: Checkpoint, family: str | None) -> bool:
+    """Whether a checkpoint is a tracker, by its `config.json` or by what the user says it is.
+
+    Raises:
+        InputError: The family is not a published one.
+    """
+    if family is not None:
+        if family not in PUBLISHED:
+            raise InputError(f"unknown family {family!r}", hint=f"Use one of: {', '.join(PUBLISHED)}")
+        return True
+    config = checkpoint.json("config.json") or {}
+    return config.get("model_type") in MODEL_TYPES
+
+
+def load_tracker_checkpoint(checkpoint: Checkpoint, options: TrackerOptions) -> TrackerNetworks:
+    """The networks of a tracker's checkpoint, fp32.
+
+    Args:
+        checkpoint: In transformers' format; or, where `options.family` names it, with the original's key names.
+        options: What is chosen.
+
+    Raises:
+        CheckpointError: A weight is missing, unknown or of the wrong shape, or a file is damaged.
+        InputError: An option does not fit.
+        UnsupportedModelError: Not a model that is known.
+    """
+    if options.conditioning_slots < 1:
+        raise InputError(f"a tracker keeps at least one prompted frame, not {options.conditioning_slots}")
+    if options.family is not None:
+        model = _original(checkpoint, options.family, options.image_size or IMAGE_SIZE)
+        return sam2_networks(model, options.conditioning_slots)
+    size = options.image_size or int(checkpoint.config.get("image_size", IMAGE_SIZE))
+    preprocessing = _preprocessing(checkpoint, size)
+    if checkpoint.config["model_type"] == "edgetam_video":
+        edgetam = load_edgetam(checkpoint, image_size=size)
+        return edgetam_networks(edgetam, options.conditioning_slots, preprocessing)
+    return sam2_networks(_transformers(checkpoint, size), options.conditioning_slots, preprocessing)
+
+
+def _transformers(checkpoint: Checkpoint, image_size: int) -> Any:
+    with quiet_transformers():
+        config = set_image_size(Sam2VideoConfig.from_dict(copy.deepcopy(checkpoint.config)), image_size)
+    tensors = CheckpointTensors(checkpoint)
+    found = tensors.read(tensors.shapes)
+    if _COPY not in found and _SHARED in found:  # written by a transformers that ties the two
+        found[_COPY] = found[_SHARED]
+    return _filled(checkpoint, config, found)
+
+
+def _original(checkpoint: Checkpoint, family: str, image_size: int) -> Any:
+    config = published_config(family, image_size=image_size)
+    tensors = CheckpointTensors(checkpoint)
+    found = tensors.read(tensors.shapes)
+    return _filled(checkpoint, config, original_to_transformers(found, published_config(family)))
+
+
+def _filled(checkpoint: Checkpoint, config: Sam2VideoConfig, found: dict[str, Tensor]) -> Any:
+    """A model of this configuration with exactly these weights."""
+    with quiet_transformers():
+        model = Sam2VideoModel(config)
+    wanted = model.state_dict()
+    for names, verb in ((wanted.keys() - found.keys(), "lacks"), (found.keys() - wanted.keys(), "has unknown")):
+        if names:
+            raise CheckpointError(
+                f"{checkpoint.name} {verb} weights of its tracker: {len(names)}, such as {min(names)}",
+                hint="Its weights and its config.json do not belong together, or it is not whole.",
+            )
+    for name, tensor in wanted.items():
+        if tensor.shape != found[name].shape:
+            raise CheckpointError(
+                f"{checkpoint.name}: {name} has the shape {list(found[name].shape)}, and its tracker needs "
+                f"{list(tensor.shape)}"
+            )
+    model.load_state_dict(found)
+    return model.eval()
+
+
+def _preprocessing(checkpoint: Checkpoint, image_size: int) -> Preprocessing:
+    """The checkpoint's own, for this size."""
+    stated = read_preprocessing(checkpoint, str(checkpoint.config["model_type"]), image_size, 16)
+    if pixel_size(stated) != (image_size, image_size) or stated.crop is not None:
+        resize = Resize(height=image_size, width=image_size, filter=stated.resize.filter)
+        stated = stated.model_copy(update={"resize": resize, "crop": None})
+    return stated

@@ -1,0 +1,1 @@
+"""Following prompted objects through a stream of frames, as masks."""
