@@ -232,13 +232,31 @@ def test_missing_and_unknown_weights_are_named(tmp_path: Path) -> None:
     weights = load_file(path)
     latents = weights.pop("spatial_perceiver.latents_2d")
     save_file(weights, path)
-    with pytest.raises(CheckpointError, match=r"lacks 1 of the weights .* such as spatial_perceiver\.latents_2d"):
+    with pytest.raises(CheckpointError, match=r"lacks weights: 1, such as spatial_perceiver\.latents_2d"):
         load_edgetam(checkpoint)
     save_file(
         weights | {"spatial_perceiver.latents_2d": latents, "spatial_perceiver.latents_3d": latents.clone()}, path
     )
-    with pytest.raises(CheckpointError, match=r"does not have, such as spatial_perceiver\.latents_3d"):
+    with pytest.raises(CheckpointError, match=r"has unknown weights: 1, such as spatial_perceiver\.latents_3d"):
         load_edgetam(checkpoint)
+
+
+def test_a_weight_of_the_wrong_shape_is_named(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(write_checkpoint(tmp_path / "edgetam", reference())))
+    (path,) = checkpoint.weights
+    save_file(load_file(path) | {"no_object_pointer": torch.zeros(1, 99)}, path)
+    with pytest.raises(CheckpointError, match=r"no_object_pointer has the shape \[1, 99\], .* needs \[1, 128\]"):
+        load_edgetam(checkpoint)
+
+
+def test_the_matrix_of_positions_may_be_written_once(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(write_checkpoint(tmp_path / "edgetam", reference())))
+    (path,) = checkpoint.weights
+    weights = load_file(path)
+    matrix = weights.pop("prompt_encoder.shared_embedding.positional_embedding")
+    save_file(weights, path)
+    model: Any = load_edgetam(checkpoint)
+    assert torch.equal(model.prompt_encoder.shared_embedding.positional_embedding, matrix)
 
 
 def test_the_image_model_is_refused(tmp_path: Path) -> None:

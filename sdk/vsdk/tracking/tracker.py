@@ -267,7 +267,7 @@ class Tracker:
         current = self._current
         if current is not None:
             same = _is_same(current, picture, number)
-            if not current.tracked and not same:
+            if not current.tracked and not same and current.outputs:
                 asked = ", ".join(map(str, current.outputs))
                 raise InputError(
                     f"{doing}: this is not the frame that object {asked} was prompted on, which is not tracked yet",
@@ -278,8 +278,9 @@ class Tracker:
             if number is not None and current.number is not None and number <= current.number:
                 raise InputError(f"{doing}: frame {number} after frame {current.number}; frame numbers increase")
         following_frame = _Current(picture, self.networks.encode(picture), number)
-        self._commit()
-        self._frame += 1
+        if current is None or current.tracked:  # a frame on which a network failed counts for nothing
+            self._commit()
+            self._frame += 1
         self._current = following_frame
         return following_frame
 
