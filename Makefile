@@ -1,5 +1,5 @@
 # Two commands for newcomers:
-#   make demo               install the run side, find the scenes of a rendered clip, leave the results in demo/
+#   make demo               install the run side, find the scenes of a rendered clip, track a ball, results in demo/
 #   make demo VIDEO=my.mp4  the same for a video of yours
 #   make test               install everything, then lint, check types and run the tests
 
@@ -19,6 +19,8 @@ CLIP = demo/clip.mp4
 ifeq ($(origin VIDEO),undefined)
 VIDEO = $(CLIP)
 NEEDED_CLIP = $(CLIP)
+# A ball on the clip's first frame; in a video of yours it is something else: make demo VIDEO=my.mp4 BOX=40,60,120,200
+BOX = 1040,459,1135,554
 endif
 export VIDEO
 
@@ -28,6 +30,8 @@ demo: .venv/installed $(NEEDED_CLIP)
 	@mkdir -p demo
 	.venv/bin/python -m vsdk run "$$VIDEO" \
 		--jsonl demo/events.jsonl --sheet demo/scenes.png --video demo/annotated.mp4
+	test -z "$(BOX)" || .venv/bin/python -m vsdk track "$$VIDEO" --box "$(BOX)" \
+		--jsonl demo/masks.jsonl --video demo/tracked.mp4
 
 $(CLIP): examples/render_demo_clip.py .venv/installed
 	@mkdir -p demo

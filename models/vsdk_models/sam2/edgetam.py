@@ -14,12 +14,12 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, EdgeTamVideoConfig, EdgeTamVideoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from vsdk_runtimes.errors import CheckpointError, InputError, UnsupportedModelError
+from vsdk_runtimes.errors import InputError, UnsupportedModelError
 
 from ..checkpoint import Checkpoint
 from ..quiet import quiet_transformers
-from ..tensors import CheckpointTensors
 from .repvit import DEPTHS, WIDTHS, RepVit
+from .weights import fill_model
 
 MODEL_TYPE = "edgetam_video"
 _ARCHITECTURE = "repvit_m1"
@@ -123,13 +123,7 @@ def load_edgetam(checkpoint: Checkpoint, *, image_size: int | None = None) -> Ed
     with quiet_transformers():
         config._attn_implementation = "eager"
         model = EdgeTamVideoModel(config)
-    tensors = CheckpointTensors(checkpoint)
-    if unknown := sorted(tensors.shapes.keys() - model.state_dict().keys()):
-        raise CheckpointError(
-            f"{checkpoint.name} has {len(unknown)} weights that EdgeTAM does not have, such as {unknown[0]}",
-            hint="Its weights and its config.json do not belong together.",
-        )
-    tensors.fill(model, "", "tracker (EdgeTAM)")
+    fill_model(model, checkpoint)
     model.eval()
     return model
 

@@ -6,10 +6,9 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
-from vsdk_runtimes.errors import CheckpointError, InputError
+from vsdk_runtimes.errors import InputError
 from vsdk_runtimes.manifest import Preprocessing, Resize
 
 from ..checkpoint import Checkpoint
@@ -22,12 +21,11 @@ from .edgetam_model import edgetam_networks
 from .model import sam2_networks
 from .original_keys import original_to_transformers
 from .published import PUBLISHED, published_config, set_image_size
+from .weights import fill_model
 
 MODEL_TYPES = ("sam2_video", "edgetam_video")
 IMAGE_SIZE = 1024
 """Side that all published trackers were made for."""
-_SHARED = "shared_image_embedding.positional_embedding"
-_COPY = "prompt_encoder.shared_embedding.positional_embedding"
 
 
 @dataclass(frozen=True)
@@ -87,38 +85,17 @@ def load_tracker_checkpoint(checkpoint: Checkpoint, options: TrackerOptions) -> 
 def _transformers(checkpoint: Checkpoint, image_size: int) -> Any:
     with quiet_transformers():
         config = set_image_size(Sam2VideoConfig.from_dict(copy.deepcopy(checkpoint.config)), image_size)
-    tensors = CheckpointTensors(checkpoint)
-    found = tensors.read(tensors.shapes)
-    if _COPY not in found and _SHARED in found:  # written by a transformers that ties the two
-        found[_COPY] = found[_SHARED]
-    return _filled(checkpoint, config, found)
+        model = Sam2VideoModel(config)
+    fill_model(model, checkpoint)
+    return model.eval()
 
 
 def _original(checkpoint: Checkpoint, family: str, image_size: int) -> Any:
-    config = published_config(family, image_size=image_size)
     tensors = CheckpointTensors(checkpoint)
-    found = tensors.read(tensors.shapes)
-    return _filled(checkpoint, config, original_to_transformers(found, published_config(family)))
-
-
-def _filled(checkpoint: Checkpoint, config: Sam2VideoConfig, found: dict[str, Tensor]) -> Any:
-    """A model of this configuration with exactly these weights."""
+    weights = original_to_transformers(tensors.read(tensors.shapes), published_config(family))
     with quiet_transformers():
-        model = Sam2VideoModel(config)
-    wanted = model.state_dict()
-    for names, verb in ((wanted.keys() - found.keys(), "lacks"), (found.keys() - wanted.keys(), "has unknown")):
-        if names:
-            raise CheckpointError(
-                f"{checkpoint.name} {verb} weights of its tracker: {len(names)}, such as {min(names)}",
-                hint="Its weights and its config.json do not belong together, or it is not whole.",
-            )
-    for name, tensor in wanted.items():
-        if tensor.shape != found[name].shape:
-            raise CheckpointError(
-                f"{checkpoint.name}: {name} has the shape {list(found[name].shape)}, and its tracker needs "
-                f"{list(tensor.shape)}"
-            )
-    model.load_state_dict(found)
+        model: Any = Sam2VideoModel(published_config(family, image_size=image_size))
+    model.load_state_dict(weights)
     return model.eval()
 
 

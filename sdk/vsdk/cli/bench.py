@@ -14,6 +14,8 @@ from .bench_memory import EXAMPLES as MEMORY_EXAMPLES
 from .bench_memory import memory
 from .bench_niavh import EXAMPLES as NIAVH_EXAMPLES
 from .bench_niavh import niavh
+from .bench_track import EXAMPLES as TRACK_EXAMPLES
+from .bench_track import track
 from .console import examples, stdout
 from .measuring import progress_bar, write_figures
 from .run import PrecisionName
@@ -75,6 +77,7 @@ def speed(
 app.command("niavh", epilog=NIAVH_EXAMPLES)(niavh)
 app.command("memory", epilog=MEMORY_EXAMPLES)(memory)
 app.command("drift", epilog=DRIFT_EXAMPLES)(drift)
+app.command("track", epilog=TRACK_EXAMPLES)(track)
 
 
 def _show(report: SpeedReport) -> None:

@@ -130,9 +130,9 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         heads, width, read = config.heads, config.width, config.read
-        self.temperature = nn.Parameter(torch.full((heads,), 2.5))
+        self.temperature = nn.Parameter(torch.full((heads,), 5.0))
         locality = torch.full((heads, RECENT + 1), -4.0)
-        locality[-1, 1:] = 2.0
+        locality[-1, 1:] = 8.0
         self.locality = nn.Parameter(locality)
         bias = torch.zeros(heads, RECENT + 1)
         bias[0, 1:] = -4.0

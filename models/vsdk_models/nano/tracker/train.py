@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
@@ -43,6 +43,10 @@ AREA = (0.01, 0.2)
 """Least and largest share of the picture that an object to track takes where it is prompted."""
 KINDS: tuple[Kind, ...] = ("mask", "mask", "mask", "mask", "mask", "box", "box", "box", "click", "click")
 AVERAGE = 0.99
+BALANCED = 0.4
+"""Up to which share of the training the pixels of small objects weigh more."""
+SCALARS = ("temperature", "locality", "attention.bias", "absent", "pointer_decay")
+"""Parameters of the attention that have to move far, and so learn ten times as fast."""
 VISIBLE = 12
 """Pixels from which on an object counts as visible."""
 
@@ -83,12 +87,16 @@ def draw_batch(rng: np.random.Generator, pool: Pool, clips: int, frames: int) ->
     return Batch(normalised(np.stack(pictures)), torch.from_numpy(np.stack(masks)).float())
 
 
-def frame_loss(logits: Tensor, iou: Tensor, score: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy balanced towards the object, dice, presence and predicted IoU; masks `[batch, side, side]`."""
+def frame_loss(logits: Tensor, iou: Tensor, score: Tensor, mask: Tensor, balance: float) -> Tensor:
+    """Cross-entropy, dice, presence and predicted IoU; masks `[batch, side, side]`.
+
+    With `balance` above 0 the pixels of small objects weigh more: it starts the training, but makes masks too large,
+    and a little more so with every frame that reads the last one's.
+    """
     target = functional.avg_pool2d(mask[:, None], mask.shape[-1] // logits.shape[-1])
     visible = (mask.sum((1, 2)) > VISIBLE).float()
     entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    weight = 1 + target * (0.15 / target.mean((1, 2, 3), keepdim=True).clamp(min=0.01)).clamp(max=10)
+    weight = 1 + balance * target * (0.15 / target.mean((1, 2, 3), keepdim=True).clamp(min=0.01)).clamp(max=10)
     entropy = (entropy * weight).mean((1, 2, 3)) * 4
     found = logits.sigmoid()
     both = (found * target).sum((1, 2, 3))
@@ -101,7 +109,7 @@ def frame_loss(logits: Tensor, iou: Tensor, score: Tensor, mask: Tensor) -> Tens
     return (entropy * (0.3 + 0.7 * visible) + dice * visible + judged).mean() + 0.5 * presence
 
 
-def train_step(rng: np.random.Generator, tracker: NanoTracker, batch: Batch) -> Tensor:
+def train_step(rng: np.random.Generator, tracker: NanoTracker, batch: Batch, balance: float) -> Tensor:
     """The mean loss over the frames of one batch, in a closed loop."""
     frames = batch.pixels.shape[1]
     kinds: list[Kind] = [KINDS[int(rng.integers(len(KINDS)))] for _ in range(len(batch.masks))]
@@ -114,7 +122,7 @@ def train_step(rng: np.random.Generator, tracker: NanoTracker, batch: Batch) -> 
         prompted = frame == 0 or (frame == again and bool((masks.sum((1, 2)) > VISIBLE).all()))
         prompt = draw_prompt(rng, masks, kinds if frame == 0 else ["mask"] * len(kinds)) if prompted else None
         step = rollout.step(frame, prompt, recent)
-        losses.append(frame_loss(step.logits, step.iou, step.object_score, masks))
+        losses.append(frame_loss(step.logits, step.iou, step.object_score, masks, balance))
         if frame % DETACH_EVERY == DETACH_EVERY - 1:
             rollout.bank.detach()
     return torch.stack(losses).mean()
@@ -145,6 +153,15 @@ def validate(tracker: NanoTracker, pool: Pool, kind: Kind = "mask", frames: int 
     return [float(value) for value in torch.where(union > 0, overlap / union.clamp(min=1), 1.0).mean(0)]
 
 
+def parameter_groups(tracker: NanoTracker) -> list[dict[str, object]]:
+    """The weights, and the few scalars that learn faster and do not decay."""
+    named = list(tracker.named_parameters())
+    return [
+        {"params": [weight for name, weight in named if not name.endswith(SCALARS)], "speed": 1.0},
+        {"params": [weight for name, weight in named if name.endswith(SCALARS)], "speed": 10.0, "weight_decay": 0.0},
+    ]
+
+
 class Training:
     """A run that can be killed and started again.
 
@@ -155,18 +172,31 @@ class Training:
         seed: Of the weights and of what is drawn.
         worker: Number of this process; the first one validates and saves.
         workers: Processes that train together, each with a batch of its own.
+        start: Weights to begin with; None begins with random ones.
     """
 
-    def __init__(self, out: Path, minutes: float, rate: float, seed: int, worker: int = 0, workers: int = 1) -> None:
+    def __init__(
+        self,
+        out: Path,
+        minutes: float,
+        rate: float,
+        seed: int,
+        worker: int = 0,
+        workers: int = 1,
+        start: Path | None = None,
+    ) -> None:
         self.out, self.seconds, self.rate, self.seed = out, minutes * 60, rate, seed
         self.worker, self.workers = worker, workers
         torch.manual_seed(seed)
         self.tracker = NanoTracker()
         self.tracker.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.tracker)
-        self.optimizer = torch.optim.AdamW(self.tracker.parameters(), rate, weight_decay=0.02)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.tracker), rate, weight_decay=0.02)
         self.steps, self.spent = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
+        if start is not None:
+            for network in (self.tracker, self.average):
+                network.load_state_dict(load_file(start))
         if self._checkpoint.exists():
             saved = torch.load(self._checkpoint, weights_only=True)
             self.tracker.load_state_dict(saved["tracker"])
@@ -201,10 +231,10 @@ class Training:
         batch = draw_batch(self.rng, pool, max(2, round(FRAMES_PER_STEP / frames / OBJECTS)), frames)
         rate = self.rate * min(1, (self.steps + 1) / 60) * (0.02 + 0.98 * min(1, (1 - done) / 0.6))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["speed"]
         self.tracker.train()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = train_step(self.rng, self.tracker, batch)
+            loss = train_step(self.rng, self.tracker, batch, max(0.0, 1 - done / BALANCED))
         self.optimizer.zero_grad()
         loss.backward()
         self._share()
@@ -253,7 +283,9 @@ def work(worker: int, options: argparse.Namespace) -> None:
     if options.workers > 1:
         meeting = f"file://{(options.out / 'meeting').absolute()}"
         distributed.init_process_group("gloo", init_method=meeting, rank=worker, world_size=options.workers)
-    training = Training(options.out, options.minutes, options.rate, options.seed, worker, options.workers)
+    training = Training(
+        options.out, options.minutes, options.rate, options.seed, worker, options.workers, options.start
+    )
     training.run(Pool(options.pool), Pool(options.held_out))
 
 
@@ -263,6 +295,7 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, required=True, help="clips to train on")
     parser.add_argument("--held-out", type=Path, required=True, help="clips to watch the training with")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, log and weights")
+    parser.add_argument("--start", type=Path, help="weights to begin with, instead of random ones")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
