@@ -101,10 +101,10 @@ class TrackerSpec(_Part):
     conditioning_slots: PositiveInt = 4
     recent_slots: NonNegativeInt = 6
     recent_pointers: NonNegativeInt = 15
-    multimask_points: tuple[NonNegativeInt, NonNegativeInt] | None = (0, 1)
+    multimask_points: tuple[NonNegativeInt, NonNegativeInt] | None = None
     multimask_tracking: bool = True
     stability_delta: Annotated[float, Field(ge=0)] = 0.05
-    stability_threshold: Annotated[float, Field(ge=0, le=1)] | None = 0.98
+    stability_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     rounding: Literal["none", "bfloat16"] = "bfloat16"
     binarise: Literal["frame", "object"] = "frame"
 

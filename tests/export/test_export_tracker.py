@@ -19,11 +19,15 @@ from sam2_reference import video_model
 
 import vsdk
 from vsdk_export import export_checkpoint
+from vsdk_export.tracker import export_tracker
 from vsdk_models.checkpoint import open_checkpoint
+from vsdk_models.nano.tracker.bundle import as_networks
+from vsdk_models.nano.tracker.network import NanoTracker
 from vsdk_models.sam2.loading import TrackerOptions, load_tracker_checkpoint
 from vsdk_models.sam2.original_keys import original_names
 from vsdk_models.sam2.published import published_config
 from vsdk_runtimes.errors import CheckpointError, InputError
+from vsdk_runtimes.manifest import Origin
 
 ROLES = {"tracker.encoder", "tracker.attention", "tracker.decoder", "tracker.memory"}
 
@@ -44,6 +48,7 @@ def test_a_checkpoint_becomes_a_tracker_at_a_chosen_size(checkpoint: Path, tmp_p
     report = export_checkpoint(checkpoint, out=tmp_path / "bundle", image_size=128, conditioning_slots=2)
     assert {part.role for part in report.components.values()} == ROLES
     bundle = vsdk.load(tmp_path / "bundle")
+    assert bundle.digest == report.digest
     attention = bundle.component("tracker.attention").spec
     assert attention.tracker is not None
     assert attention.tracker.conditioning_slots == 2
@@ -64,6 +69,15 @@ def test_edgetam_becomes_a_tracker(tmp_path: Path) -> None:
     spec = report.components["tracker_attention"].tracker
     assert spec is not None
     assert (spec.rounding, spec.binarise) == ("none", "object")
+
+
+def test_the_nano_tracker_is_exported_as_it_says(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    networks = as_networks(NanoTracker())
+    report = export_tracker(networks, origin=Origin(checkpoint="untrained"), out=tmp_path / "bundle")
+    bundle = vsdk.load(tmp_path / "bundle")
+    assert bundle.digest == report.digest
+    assert bundle.component("tracker.attention").spec.tracker == networks.spec
 
 
 def test_a_dry_run_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:

@@ -66,17 +66,21 @@ class Clock:
         return min(values), statistics.median(values)
 
 
-def measure(frames: int, size: int, conditioning_slots: int) -> dict[str, Any]:
-    """Both contenders frame by frame in turn."""
+def measure(frames: int, size: int, conditioning_slots: int, kept: Path | None) -> dict[str, Any]:
+    """Both contenders frame by frame in turn; the bundle is exported to `kept`, or taken from there."""
     torch.set_num_threads(1)
     model = video_model(0, size, small=False)
     pictures = bikes(WARM_UP + frames)
     load = os.getloadavg()[0]
     ours, theirs = Clock(), Clock()
     with tempfile.TemporaryDirectory() as folder:
-        networks = sam2_networks(model, conditioning_slots)
-        export_tracker(networks, origin=Origin(checkpoint="random weights"), out=Path(folder) / "bundle")
-        tracker = vsdk.Tracker(Path(folder) / "bundle", threads=1)
+        bundle = kept or Path(folder) / "bundle"
+        if not bundle.exists():
+            networks = sam2_networks(model, conditioning_slots)
+            export_tracker(networks, origin=Origin(checkpoint="random weights"), out=bundle)
+        if frames == 0:
+            return {}
+        tracker = vsdk.Tracker(bundle, threads=1)
         streaming = Streaming(model)
         for part, where, name in (
             ("encoder", model, "get_image_features"), ("attention", model.memory_attention, "forward"),
@@ -121,9 +125,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--cond-slots", type=int, default=4)
+    parser.add_argument("--bundle", type=Path, help="where the exported bundle is kept; --frames 0 only exports")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result = measure(options.frames, options.size, options.cond_slots)
+    result = measure(options.frames, options.size, options.cond_slots, options.bundle)
     print(json.dumps(result, indent=1))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-MAX_BYTES = 30_000_000
+MAX_BYTES = 45_000_000
 PACKAGES = ("vsdk", "vsdk_runtimes", "vsdk_models", "vsdk_export")
 BUILD_SIDE_LIBRARIES = ("torch", "transformers", "optimum", "onnx", "onnxscript")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")

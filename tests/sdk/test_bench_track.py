@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import vsdk
 from vsdk.bench.mask_scores import Score, score
 from vsdk.bench.rendered_sequences import RenderedSequence
-from vsdk.bench.track import measure_track, resident_mb
+from vsdk.bench.track import Follows, measure_track, resident_mb
 from vsdk.bench.track_baselines import FrozenMask, TemplateTracker
 from vsdk.bench.track_picture import FOUND, strip_of
 from vsdk.bench.track_report import ObjectResult, SequenceResult, TrackReport
@@ -236,7 +236,7 @@ def test_a_frozen_mask_stays() -> None:
 
 def test_baselines_do_better_than_nothing_on_a_rendered_sequence() -> None:
     sequence = RenderedSequence(0, 2)
-    trackers = FrozenMask(), TemplateTracker()
+    trackers: tuple[Follows, Follows] = (FrozenMask(), TemplateTracker())
     scores: tuple[list[float], list[float]] = ([], [])
     for number, (image, labels) in enumerate(sequence.frames()):
         if number == 15:

@@ -27,7 +27,7 @@ def read(sequence: RenderedSequence) -> tuple[Pictures, Pictures]:
     return np.stack(pictures), np.stack(labels)
 
 
-@pytest.fixture(scope="module", params=[(0, 0), (0, 2), (5, 1)], ids=str)
+@pytest.fixture(scope="module", params=[(0, 2), (5, 1)], ids=str)
 def rendered(request: pytest.FixtureRequest) -> tuple[RenderedSequence, Pictures, Pictures]:
     sequence = RenderedSequence(*request.param)
     return sequence, *read(sequence)
@@ -45,7 +45,7 @@ def test_the_masks_are_those_that_were_checked(rendered: tuple[RenderedSequence,
     assert (properties.hidden > 0) == bool((shares == 0).any())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_sequence_is_hard_in_the_stated_ways(seed: int) -> None:
     disappearing = 0
     for sequence in rendered_sequences(3, seed):
