@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
+FULL_WIDTH_GAIN = 0.5
 SMALL: dict[str, Any] = {
     "vision": {"embed_dim_per_stage": [16, 32, 64, 128], "num_attention_heads_per_stage": [1, 2, 4, 8],
                "blocks_per_stage": [1, 2, 4, 2], "global_attention_blocks": [4, 6], "hidden_size": 16},
@@ -45,15 +46,18 @@ def video_config(image_size: int = 256, small: bool = True, **changes: Any) -> S
     )
 
 
-def randomised(model: Any, seed: int) -> Any:
-    """The model with every parameter drawn: those that start as zeros or tiny scales would hide mistakes."""
+def randomised(model: Any, seed: int, gain: float = 1.0) -> Any:
+    """The model with every parameter drawn: those that start as zeros or tiny scales would hide mistakes.
+
+    At full width a `gain` of 1 makes attention weights so sharp that float32 itself is off by 1e-3 of the RMS.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1 and "embed" not in name and "encoding" not in name and "pointer" not in name:
                 fan_in = parameter[0].numel()
-                parameter.copy_(noise / fan_in**0.5)
+                parameter.copy_(gain * noise / fan_in**0.5)
             elif "norm" in name and name.endswith("weight"):
                 parameter.copy_(1 + 0.1 * noise)
             else:
@@ -70,5 +74,6 @@ def randomised(model: Any, seed: int) -> Any:
 def video_model(seed: int = 0, image_size: int = 256, small: bool = True, **changes: Any) -> Sam2VideoModel:
     """A SAM-2 video model with random weights."""
     torch.manual_seed(seed)
-    model: Sam2VideoModel = randomised(Sam2VideoModel(video_config(image_size, small, **changes)), seed)
+    gain = 1.0 if small else FULL_WIDTH_GAIN
+    model: Sam2VideoModel = randomised(Sam2VideoModel(video_config(image_size, small, **changes)), seed, gain)
     return model

@@ -20,7 +20,7 @@ import transformers
 sys.path.insert(0, str(Path(__file__).parent))
 
 from edgetam_reference import edgetam_video_model
-from sam2_reference import randomised
+from sam2_reference import FULL_WIDTH_GAIN, randomised
 from sam2_streaming import Streaming, bikes, cosine, relative
 from transformers import Sam2VideoModel
 from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession
@@ -42,7 +42,7 @@ def measure(name: str, size: int, frames: int) -> dict[str, Any]:
         model: Any = edgetam_video_model(0, size, small=False)
         networks, session = edgetam_networks(model), cast("type[Any]", EdgeTamVideoInferenceSession)
     else:
-        model = randomised(Sam2VideoModel(published_config(name, image_size=size)), 0)
+        model = randomised(Sam2VideoModel(published_config(name, image_size=size)), 0, FULL_WIDTH_GAIN)
         networks, session = sam2_networks(model), Sam2VideoInferenceSession
     pictures = bikes(frames)
     steps, loops, decisions = [], [], [0, 0]
