@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
-FULL_WIDTH_GAIN = 0.5
+FULL_WIDTH_GAIN = 0.3
 SMALL: dict[str, Any] = {
     "vision": {"embed_dim_per_stage": [16, 32, 64, 128], "num_attention_heads_per_stage": [1, 2, 4, 8],
                "blocks_per_stage": [1, 2, 4, 2], "global_attention_blocks": [4, 6], "hidden_size": 16},

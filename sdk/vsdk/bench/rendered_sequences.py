@@ -4,7 +4,7 @@ Every sequence has exact masks, and what makes it hard is known, because it is b
 
 * the object takes 2 to 15 % of the picture on every frame on which nothing covers it;
 * at least three look-alikes (of the same pattern and colours, or of the same shape, or both) come near it;
-* on at least a fifth of the frames it is partly or fully covered, in two of three sequences fully for some frames;
+* on a fifth to three fifths of the frames it is partly or fully covered, in two of three sequences fully for a while;
 * it turns, changes its size and is deformed; the camera pans, rolls, zooms and shakes; the light drifts.
 
 A draft that lacks one of them is thrown away, and the next one is drawn. Neither shapes nor textures are those that
@@ -31,7 +31,8 @@ AREA = (0.02, 0.15)
 LOOK_ALIKES = 3
 OCCLUDED = 0.1
 """Part of the object that is hidden, from which on a frame counts as one with an occlusion."""
-OCCLUDED_FRAMES = 0.2
+OCCLUDED_FRAMES = (0.2, 0.6)
+"""Least and largest share of such frames."""
 HIDDEN_FRAMES = 3
 """Frames without a visible pixel, in sequences in which it disappears."""
 VISIBLE_FRAMES = 0.6
@@ -79,7 +80,7 @@ class Properties:
             and AREA[0] <= free.min()
             and free.max() <= AREA[1]
             and self.look_alikes >= LOOK_ALIKES
-            and self.occluded >= OCCLUDED_FRAMES
+            and OCCLUDED_FRAMES[0] <= self.occluded <= OCCLUDED_FRAMES[1]
             and (not self.disappears or self.hidden >= HIDDEN_FRAMES)
             and float(np.mean(visible >= 0.5)) >= VISIBLE_FRAMES
         )

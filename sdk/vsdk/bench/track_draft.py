@@ -54,9 +54,8 @@ def draft_scene(rng: Random, disappears: bool) -> Scene:
     size = _size_of(rng, look.outline)
     target = _object(rng, look, size, _wander(rng, size * reach_of(look.outline)))
     alikes = [_look_alike(rng, kind, look, target) for kind in _kinds(rng)]
-    ahead = 1 + int(rng.random() < 0.4)
-    behind, front = alikes[ahead:], alikes[:ahead]
-    items = [*behind, target, *front, *_occluders(rng, target, disappears)]
+    in_front, *behind = alikes
+    items = [*behind, target, in_front, *_occluders(rng, target, disappears)]
     return Scene(
         grounds=_grounds(rng, look.family),
         border=rng.standard_normal((4, 4)).astype(np.float32),
@@ -115,7 +114,7 @@ def _look_alike(rng: Random, kind: str, look: _Look, target: Item) -> Item:
     size = min(size, MOST_REACH / reach_of(outline))
     reach = target.reach + size * reach_of(outline)
     moment, direction = int(rng.integers(12, FRAMES - 5)), rng.uniform(0, 2 * np.pi)
-    aside = rng.uniform(0.3, 0.9) * reach * np.array([np.cos(direction), np.sin(direction)])
+    aside = rng.uniform(0.4, 0.95) * reach * np.array([np.cos(direction), np.sin(direction)])
     path = _passing(rng, target.motion.centre[moment] + aside, moment)
     item = _object(rng, _Look(outline, family, tones), size, path)
     return Item(item.outline, item.paint, item.motion, item.bend, is_look_alike=True)
@@ -145,11 +144,14 @@ def _passing(rng: Random, point: Values, moment: int) -> Values:
 
 
 def _occluders(rng: Random, target: Item, disappears: bool) -> list[Item]:
-    """Things that pass in front: a curtain if the object is to disappear, and one or two fences or curtains."""
-    first = int(rng.integers(22, 45))
+    """Things that pass in front: a curtain if the object is to disappear, else a fence; and sometimes another fence."""
+    first = int(rng.integers(22, 50))
     moments = [first, int(rng.integers(first + 25, FRAMES - 8))]
-    kinds = ["curtain" if disappears else "fence", str(rng.choice(["curtain", "fence"] if disappears else ["fence"]))]
-    rng.shuffle(kinds)
+    kinds = ["curtain" if disappears else "fence"]
+    if rng.random() < 0.5:
+        kinds.insert(int(rng.integers(2)), "fence")
+    else:
+        moments = [int(rng.choice(moments))]
     return [_occluder(rng, kind, target, moment) for kind, moment in zip(kinds, moments, strict=True)]
 
 

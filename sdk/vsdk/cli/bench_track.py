@@ -104,7 +104,8 @@ def _show(report: TrackReport) -> None:
     stdout.print(table)
     parts = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in report.components.items())
     stdout.print(
-        f"{report.fps:.1f} frames/s; {report.fps_of_components:.1f} if only the networks took time (ms: {parts})",
+        f"{report.fps:.1f} frames/s, median {1e3 * report.median_seconds:.1f} ms a frame; "
+        f"{report.fps_of_components:.1f} if only the networks took time (ms, medians: {parts})",
         highlight=False,
     )
     if report.rss_mb_start is not None and report.rss_mb_end is not None:
