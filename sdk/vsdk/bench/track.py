@@ -10,6 +10,8 @@ tracker takes beyond that is its own: preparing frames, keeping the memory, choo
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
 import time
@@ -131,7 +133,13 @@ def measure_track(
 
 
 def resident_mb() -> float | None:
-    """Memory of this process that is in RAM, megabytes; None where the system has no `/proc`."""
+    """Memory of this process that is in RAM, megabytes; None where the system has no `/proc`.
+
+    What the allocator only keeps for later is given back before, where there is a way to (glibc): how much that is
+    depends on chance, and hides whether anything grows.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:

@@ -26,8 +26,8 @@ Texture = Callable[[Random, int, float], Field]
 
 def labyrinth(rng: Random, side: int, pitch: float) -> Field:
     """Ridges and furrows as reaction and diffusion leave them: one wavelength grows until it saturates."""
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
-    band = np.exp(-((frequency * pitch - 1) ** 2) / 0.08).astype(np.float32)
+    down, across = (axis.astype(np.float32) * pitch for axis in (np.fft.fftfreq(side), np.fft.rfftfreq(side)))
+    band = np.exp(-((np.hypot(down[:, None], across[None]) - 1) ** 2) / np.float32(0.08))
     field = rng.standard_normal((side, side)).astype(np.float32)
     for _ in range(6):
         grown = np.fft.irfft2(np.fft.rfft2(field) * band, s=field.shape)
@@ -60,10 +60,10 @@ def hatching(rng: Random, side: int, pitch: float) -> Field:
 
 def wood_rings(rng: Random, side: int, pitch: float) -> Field:
     """Growth rings around an off-centre heart: slowly darker, then suddenly light again."""
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
-    cx, cy = rng.uniform(-0.3, 1.3, 2) * side
+    y, x = _axes(side)
+    cx, cy = rng.uniform(-0.3, 1.3, 2).astype(np.float32) * np.float32(side)
     angle = np.arctan2(y - cy, x - cx)
-    lobes = 1 + 0.07 * np.sin(rng.integers(2, 5) * angle + rng.uniform(0, 6)) + 0.02 * np.sin(9 * angle)
+    lobes = 1 + 0.07 * np.sin(int(rng.integers(2, 5)) * angle + rng.uniform(0, 6)) + 0.02 * np.sin(9 * angle)
     age = np.hypot(x - cx, y - cy) * lobes / pitch
     years = rng.uniform(0.4, 1.0, 1024).astype(np.float32)
     return np.asarray((age % 1) ** 1.7 * years[np.floor(age).astype(np.int64) % 1024], np.float32)
@@ -80,10 +80,10 @@ def woven(rng: Random, side: int, pitch: float) -> Field:
 
 def burst(rng: Random, side: int, pitch: float) -> Field:
     """Rays from a point, straight or swirling."""
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
-    cx, cy = rng.uniform(0.2, 0.8, 2) * side
+    y, x = _axes(side)
+    cx, cy = rng.uniform(0.2, 0.8, 2).astype(np.float32) * np.float32(side)
     distance = np.hypot(x - cx, y - cy)
-    rays = np.round(np.pi * side / 2 / pitch)
+    rays = round(np.pi * side / 2 / pitch)
     turn = np.arctan2(y - cy, x - cx) / (2 * np.pi) * rays + distance / side * rng.uniform(-4, 4)
     light = np.clip(1.1 - distance / side * 0.6, 0, 1)
     return np.asarray(_step(np.abs(turn % 1 - 0.5) - 0.25, 2 * np.pi * distance / rays) * light, np.float32)
@@ -91,8 +91,8 @@ def burst(rng: Random, side: int, pitch: float) -> Field:
 
 def speckles(rng: Random, side: int, pitch: float) -> Field:
     """A sweep of tones around a point, strewn with chips."""
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
-    cx, cy = rng.uniform(0.1, 0.9, 2) * side
+    y, x = _axes(side)
+    cx, cy = rng.uniform(0.1, 0.9, 2).astype(np.float32) * np.float32(side)
     sweep = 0.5 + 0.35 * np.cos(np.arctan2(y - cy, x - cx) + rng.uniform(0, 6))
     image = pillow.fromarray((sweep * 255).astype(np.uint8))
     pen = ImageDraw.Draw(image)
@@ -166,9 +166,15 @@ class Paint:
         return pillow.fromarray(levels.astype(np.uint8)[np.clip(field * 255, 0, 255).astype(np.uint8)])
 
 
+def _axes(side: int) -> tuple[Field, Field]:
+    """Pixels from the top, `[side, 1]`, and from the left, `[1, side]`."""
+    along = np.arange(side, dtype=np.float32)
+    return along[:, None], along[None, :]
+
+
 def _turned(rng: Random, side: int, pitch: float) -> tuple[Field, Field]:
     """Coordinates of a turned lattice, in units of the pitch."""
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / np.float32(pitch)
+    y, x = (axis / np.float32(pitch) for axis in _axes(side))
     angle, (dx, dy) = rng.uniform(0, np.pi), rng.uniform(0, 9, 2)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return x * cos - y * sin + np.float32(dx), x * sin + y * cos + np.float32(dy)
