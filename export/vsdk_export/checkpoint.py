@@ -103,7 +103,8 @@ def export_checkpoint(
             `out` has everything of it. `into` a bundle with an encoder does the same in place.
         image_size: For a tracker, the side of its square input in pixels; None is what the checkpoint says.
         conditioning_slots: For a tracker, how many prompted frames its bank keeps; None is 4.
-        family: For SAM-2 weights with the key names of the original repository, which model it is, as `sam2.1-tiny`.
+        family: For SAM-2 weights with the key names of the original repository, which model it is, as `sam2.1-tiny`;
+            None finds out.
         progress: Called with a description and the fraction that is done.
         single_file_limit: Bytes of weights beyond which they go to a file beside the graph.
 
@@ -120,7 +121,9 @@ def export_checkpoint(
     source = open_checkpoint(str(checkpoint), revision=revision, weights=not dry_run)
     target = Target(_path(out), _path(into), source.name.rpartition("/")[2], base=_path(encoder))
     if is_tracker(source, family):
-        options = TrackerOptions(image_size, conditioning_slots or CONDITIONING_SLOTS, family)
+        options = TrackerOptions(
+            image_size, CONDITIONING_SLOTS if conditioning_slots is None else conditioning_slots, family
+        )
         return export_tracker_checkpoint(
             source, target, options, precisions=chosen, dry_run=dry_run, progress=progress,
             single_file_limit=single_file_limit,

@@ -22,8 +22,6 @@ class TrackerNetworks:
         spec: How the bank is kept.
         preprocessing: From a picture to pixels; its size is the side of the square input.
         width: Channels of the features.
-        mask_side: Side of the mask logits.
-        memory_shape: Tokens of a memory and their width.
         keep_float: Inputs of the attention that must not be rounded to half precision before they are used.
     """
 
@@ -35,8 +33,6 @@ class TrackerNetworks:
     spec: TrackerSpec
     preprocessing: Preprocessing
     width: int
-    mask_side: int
-    memory_shape: tuple[int, int]
     keep_float: tuple[str, ...] = ("pointer_age",)
 
     @property

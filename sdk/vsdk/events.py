@@ -168,6 +168,17 @@ class End:
     message: str = ""
 
 
+def how_it_ended(
+    kind: type[BaseException] | None, error: BaseException | None
+) -> tuple[Literal["closed", "interrupted", "error"], str]:
+    """Reason and message of the `End` of a stream whose block was left this way (the arguments of `__exit__`)."""
+    if kind is not None and issubclass(kind, KeyboardInterrupt):
+        return "interrupted", ""
+    if error is not None:
+        return "error", str(error).splitlines()[0] if str(error) else type(error).__name__
+    return "closed", ""
+
+
 Event = Start | Scene | MemoryUpdate | Mask | End
 
 

@@ -25,7 +25,7 @@ from typing import Generic, Literal, TypeVar
 from vsdk_runtimes import Bundle, Precision
 from vsdk_runtimes.errors import ClosedError, Error
 
-from .events import End, Event
+from .events import End, Event, how_it_ended
 from .frame import Frame, Image
 from .gate import GateSettings
 from .memory.memory import Memory, MemorySettings
@@ -154,12 +154,7 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._finish("interrupted")
-        elif error is not None:
-            self._finish("error", str(error).splitlines()[0] if str(error) else type(error).__name__)
-        else:
-            self._finish("closed")
+        self._finish(*how_it_ended(kind, error))
 
     def _run(self) -> Iterator[Event]:
         self._reader.start()

@@ -23,7 +23,7 @@ from vsdk_export.tracker import export_tracker
 from vsdk_models.checkpoint import open_checkpoint
 from vsdk_models.nano.tracker.bundle import as_networks
 from vsdk_models.nano.tracker.network import NanoTracker
-from vsdk_models.sam2.loading import TrackerOptions, load_tracker_checkpoint
+from vsdk_models.sam2.loading import TrackerOptions, is_tracker, load_tracker_checkpoint
 from vsdk_models.sam2.original_keys import original_names
 from vsdk_models.sam2.published import published_config
 from vsdk_runtimes.errors import CheckpointError, InputError
@@ -134,8 +134,9 @@ def test_options_that_do_not_fit_are_refused(checkpoint: Path, tmp_path: Path) -
         export_checkpoint(checkpoint, out=tmp_path / "bundle", family="sam9-huge")
     with pytest.raises(InputError, match="cannot take images of 100 pixels"):
         export_checkpoint(checkpoint, out=tmp_path / "bundle", image_size=100)
-    with pytest.raises(InputError, match="at least one prompted frame"):
-        export_checkpoint(checkpoint, out=tmp_path / "bundle", conditioning_slots=-1)
+    for slots in (0, -1):
+        with pytest.raises(InputError, match="at least one prompted frame"):
+            export_checkpoint(checkpoint, out=tmp_path / "bundle", conditioning_slots=slots)
 
 
 def test_original_key_names(tmp_path: Path) -> None:
@@ -153,10 +154,13 @@ def test_original_key_names(tmp_path: Path) -> None:
         parts = [state[name]] if len(originals) == 1 else state[name].split(1)
         tensors.update((original, part.contiguous()) for original, part in zip(originals, parts, strict=True))
     save_file(tensors, folder / "model.safetensors")
-    options = TrackerOptions(image_size=256, family="sam2.1-tiny")
-    networks = load_tracker_checkpoint(open_checkpoint(str(folder)), options)
     pixels = torch.randn(1, 3, 256, 256)
     with torch.inference_mode():
-        found = networks.encoder.eval()(pixels)[2]
         expected = model.get_image_features(pixels, return_dict=True).fpn_hidden_states[-1]
-    assert torch.allclose(found.flatten(2)[0].T, expected[:, 0], atol=1e-4)
+    for family in ("sam2.1-tiny", None):  # said, and found out
+        opened = open_checkpoint(str(folder))
+        assert is_tracker(opened, family)
+        networks = load_tracker_checkpoint(opened, TrackerOptions(image_size=256, family=family))
+        with torch.inference_mode():
+            found = networks.encoder.eval()(pixels)[2]
+        assert torch.allclose(found.flatten(2)[0].T, expected[:, 0], atol=1e-4)

@@ -236,3 +236,33 @@ def test_masks_are_resized_as_the_reference_does(tracker: vsdk.Tracker, frames: 
     )
     assert found is not None
     assert (found == (large >= 0.5).float()[0].numpy()).mean() > 0.9999
+
+
+def test_an_embedding_stands_behind_the_sparse_prompts(tracker: vsdk.Tracker, model: Any, frames: Any) -> None:
+    """As Sa2VA puts its [SEG] token: two padding points, then the vector; the best of three masks, nothing else."""
+    vector = np.random.default_rng(4).normal(0, 1, model.hidden_dim).astype(np.float32)
+    tracker.reset()
+    plain = tracker.prompt(frames[0], 2, points=[(150, 120)])
+    tracker.prompt(frames[0], 1, embedding=vector)
+    assert tracker._current is not None
+    found = tracker._current.outputs[1].chosen
+    with torch.inference_mode():
+        features = model.get_image_features(
+            torch.from_numpy(tracker.networks.preprocessor([frames[0]])), return_dict=True
+        )
+        maps = [
+            flat.permute(1, 2, 0).view(1, -1, *size)
+            for flat, size in zip(features.fpn_hidden_states, model.backbone_feature_sizes, strict=True)
+        ]
+        sparse, dense = model.prompt_encoder(torch.zeros(1, 1, 1, 2), -torch.ones(1, 1, 1, dtype=torch.int), None, None)
+        sparse = torch.cat([sparse, torch.from_numpy(vector).reshape(1, 1, 1, -1)], dim=2)
+        masks, iou, _, score = model.mask_decoder(
+            maps[2] + model.no_memory_embedding.reshape(1, -1, 1, 1), model.get_image_wide_positional_embeddings(),
+            sparse, dense, True, maps[:2],
+        )  # fmt: skip
+    best = int(iou[0, 0].argmax())
+    assert found.index == best + 1
+    assert score.item() > 0
+    assert relative(found.logits, masks[0, 0, best].numpy()) <= 1e-4
+    assert not np.allclose(found.logits, tracker._current.outputs[2].chosen.logits)
+    assert plain.present

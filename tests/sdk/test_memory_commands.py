@@ -110,7 +110,7 @@ def test_a_power_cut_costs_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.
         memory.remember(vsdk.Scene(0, 0, 9, 0.0, 1.0), segment(0))
         kept.save_now_and_then()
         assert not saved.exists()
-        monkeypatch.setattr("vsdk.cli.remembering.SAVE_SECONDS", 0.0)
+        monkeypatch.setattr("vsdk.cli.kept.SAVE_SECONDS", 0.0)
         kept.save_now_and_then()
         assert saved.exists()
 

@@ -18,6 +18,7 @@ from vsdk_runtimes.errors import InputError, UnsupportedModelError
 
 from ..checkpoint import Checkpoint
 from ..quiet import quiet_transformers
+from .published import spread_image_size
 from .repvit import DEPTHS, WIDTHS, RepVit
 from .weights import fill_model
 
@@ -93,11 +94,7 @@ def set_image_size(config: EdgeTamVideoConfig, image_size: int | None) -> EdgeTa
             f"this EdgeTAM cannot take images of {side} pixels",
             hint=f"Choose a multiple of {step}; trained at 1024.",
         )
-    vision: Any = config.vision_config
-    prompts: Any = config.prompt_encoder_config
-    config.image_size = prompts.image_size = side
-    vision.backbone_feature_sizes = [[side // stride] * 2 for stride in (4, 8, 16)]
-    config.memory_attention_rope_feat_sizes = [side // 16] * 2
+    spread_image_size(config, side)
     return config
 
 

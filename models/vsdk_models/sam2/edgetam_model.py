@@ -43,8 +43,6 @@ def edgetam_networks(
         spec=tracker_spec(model.config, conditioning_slots, rounding="none", binarise="object"),
         preprocessing=preprocessing or square(int(model.image_size)),
         width=model.hidden_dim,
-        mask_side=4 * model.backbone_feature_sizes[-1][0],
-        memory_shape=(perceiver.latents.shape[1], model.mem_dim),
     )
 
 

@@ -19,7 +19,7 @@ from ..tracking import TrackerNetworks
 from .edgetam import load_edgetam
 from .edgetam_model import edgetam_networks
 from .model import sam2_networks
-from .original_keys import original_to_transformers
+from .original_keys import is_original, original_to_transformers, published_name
 from .published import PUBLISHED, published_config, set_image_size
 from .weights import fill_model
 
@@ -35,7 +35,8 @@ class TrackerOptions:
     Attributes:
         image_size: Side of the square input in pixels; None is what the checkpoint says.
         conditioning_slots: Prompted frames that the bank keeps.
-        family: For weights with the key names of the original repository, which published model they are.
+        family: For weights with the key names of the original repository, which published model they are; None finds
+            out.
     """
 
     image_size: int | None = None
@@ -53,7 +54,9 @@ def is_tracker(checkpoint: Checkpoint, family: str | None) -> bool:
         if family not in PUBLISHED:
             raise InputError(f"unknown family {family!r}", hint=f"Use one of: {', '.join(PUBLISHED)}")
         return True
-    config = checkpoint.json("config.json") or {}
+    config = checkpoint.json("config.json")
+    if config is None:  # the original repository writes none
+        return is_original(checkpoint.tensor_names)
     return config.get("model_type") in MODEL_TYPES
 
 
@@ -61,7 +64,7 @@ def load_tracker_checkpoint(checkpoint: Checkpoint, options: TrackerOptions) -> 
     """The networks of a tracker's checkpoint, fp32.
 
     Args:
-        checkpoint: In transformers' format; or, where `options.family` names it, with the original's key names.
+        checkpoint: In transformers' format; or without a `config.json`, with the original's key names.
         options: What is chosen.
 
     Raises:
@@ -71,7 +74,7 @@ def load_tracker_checkpoint(checkpoint: Checkpoint, options: TrackerOptions) -> 
     """
     if options.conditioning_slots < 1:
         raise InputError(f"a tracker keeps at least one prompted frame, not {options.conditioning_slots}")
-    if options.family is not None:
+    if options.family is not None or checkpoint.json("config.json") is None:
         model = _original(checkpoint, options.family, options.image_size or IMAGE_SIZE)
         return sam2_networks(model, options.conditioning_slots)
     size = options.image_size or int(checkpoint.config.get("image_size", IMAGE_SIZE))
@@ -90,8 +93,9 @@ def _transformers(checkpoint: Checkpoint, image_size: int) -> Any:
     return model.eval()
 
 
-def _original(checkpoint: Checkpoint, family: str, image_size: int) -> Any:
+def _original(checkpoint: Checkpoint, said: str | None, image_size: int) -> Any:
     tensors = CheckpointTensors(checkpoint)
+    family = published_name(tensors.shapes) if said is None else said
     weights = original_to_transformers(tensors.read(tensors.shapes), published_config(family))
     with quiet_transformers():
         model: Any = Sam2VideoModel(published_config(family, image_size=image_size))

@@ -31,7 +31,6 @@ def sam2_networks(
         Hiera(model.vision_encoder.backbone, size), model.vision_encoder.neck, model.mask_decoder,
         model.no_memory_embedding,
     )  # fmt: skip
-    grid = model.backbone_feature_sizes[-1][0]
     return TrackerNetworks(
         family="sam2",
         encoder=encoder,
@@ -41,8 +40,6 @@ def sam2_networks(
         spec=tracker_spec(model.config, conditioning_slots, rounding="bfloat16", binarise="frame"),
         preprocessing=preprocessing or square(size),
         width=model.hidden_dim,
-        mask_side=4 * grid,
-        memory_shape=(grid * grid, model.mem_dim),
     )
 
 

@@ -101,13 +101,17 @@ def set_image_size(config: Sam2VideoConfig, image_size: int) -> Sam2VideoConfig:
             f"SAM-2 cannot take images of {image_size} pixels",
             hint=f"Choose a multiple of {_DEEPEST_STRIDE}; trained at 1024, and 512 is four times cheaper.",
         )
+    spread_image_size(config, image_size)
     vision: Any = config.vision_config
-    prompts: Any = config.prompt_encoder_config
-    config.image_size = prompts.image_size = image_size
-    vision.backbone_feature_sizes = [[image_size // stride] * 2 for stride in (4, 8, 16)]
     vision.backbone_config.image_size = [image_size, image_size]
-    config.memory_attention_rope_feat_sizes = [image_size // 16] * 2
     return config
+
+
+def spread_image_size(config: Any, image_size: int) -> None:
+    """Write a side, in pixels, to every place that a `Sam2VideoConfig` and an `EdgeTamVideoConfig` both have."""
+    config.image_size = config.prompt_encoder_config.image_size = image_size
+    config.vision_config.backbone_feature_sizes = [[image_size // stride] * 2 for stride in (4, 8, 16)]
+    config.memory_attention_rope_feat_sizes = [image_size // 16] * 2
 
 
 def _vision_config(size: PublishedSize) -> dict[str, object]:

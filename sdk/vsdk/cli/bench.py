@@ -18,7 +18,7 @@ from .bench_track import EXAMPLES as TRACK_EXAMPLES
 from .bench_track import track
 from .console import examples, stdout
 from .measuring import progress_bar, write_figures
-from .run import PrecisionName
+from .options import PrecisionName
 
 if TYPE_CHECKING:
     from ..bench.speed import SpeedReport, Timing

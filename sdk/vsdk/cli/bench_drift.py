@@ -10,7 +10,7 @@ from rich.table import Table
 
 from .console import examples, stdout
 from .measuring import progress_bar, write_figures, write_picture
-from .run import PrecisionName
+from .options import PrecisionName
 
 EXAMPLES = examples(
     ("vsdk bench drift", "The int8 memory of the model that ships with vsdk, over 200 segments."),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .console import examples, size, stdout
 from .measuring import progress_bar, write_figures, write_picture
-from .run import PrecisionName
+from .options import PrecisionName
 
 if TYPE_CHECKING:
     from ..bench.memory import MemoryReport

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from .console import examples, stdout
 from .measuring import progress_bar, write_figures, write_picture
-from .run import PrecisionName
+from .options import PrecisionName
 
 if TYPE_CHECKING:
     from ..bench.track_report import TrackReport

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from .console import stderr
+from .kept import Kept
 
 if TYPE_CHECKING:
     from vsdk_runtimes import Bundle
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 ROWS = 32
 """Most entries that the table shows."""
-SAVE_SECONDS = 60.0
 
 
 def check_state(path: Path, bundle: Bundle) -> None:
@@ -37,7 +35,7 @@ def check_state(path: Path, bundle: Bundle) -> None:
         read_saved(path, bundle)
 
 
-class KeptMemory:
+class KeptMemory(Kept):
     """Restores a memory from a file, if there is one; saves it there every minute, and when the block ends.
 
     Args:
@@ -46,8 +44,8 @@ class KeptMemory:
     """
 
     def __init__(self, path: Path | None, memory: Memory | None) -> None:
-        self._path, self._memory = path, memory
-        self._saved = time.monotonic()
+        super().__init__(path, self._save_memory, wanted=lambda: memory is not None)
+        self._memory = memory
 
     def __enter__(self) -> KeptMemory:
         if self._path is not None and self._memory is not None and self._path.exists():
@@ -60,26 +58,9 @@ class KeptMemory:
                 )
         return self
 
-    def save_now_and_then(self) -> None:
-        """Save if the last time is long enough ago, so that a power cut costs no more than that."""
-        if time.monotonic() - self._saved >= SAVE_SECONDS:
-            self._save()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        from vsdk_runtimes.errors import Error
-
-        try:
-            self._save()
-        except Error:
-            if error is None:  # otherwise the first error is the one to report
-                raise
-
-    def _save(self) -> None:
-        if self._path is not None and self._memory is not None:
-            self._memory.save(self._path)
-            self._saved = time.monotonic()
+    def _save_memory(self, path: Path) -> None:
+        if self._memory is not None:
+            self._memory.save(path)
 
 
 def show(memory: Memory) -> None:

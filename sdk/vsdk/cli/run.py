@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,17 @@ from rich.table import Table
 from . import remembering
 from .console import examples, stderr
 from .frame_progress import FrameProgress
+from .options import (
+    BundleFolder,
+    DeviceName,
+    EngineName,
+    JsonLinesFile,
+    Precision,
+    Quiet,
+    SourceName,
+    Threads,
+    Verify,
+)
 from .outputs import refuse_collisions, show_written
 
 if TYPE_CHECKING:
@@ -35,20 +45,10 @@ ROWS = 30
 """Most scenes that the closing table shows."""
 
 
-class PrecisionName(str, Enum):
-    """Precisions that a component may have."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-
-
 def run(
-    source: Annotated[str, typer.Argument(help="A video file or a folder of images.", show_default=False)],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle folder; by default the model that ships with vsdk.", show_default=False)
-    ] = None,
-    jsonl: Annotated[str | None, typer.Option(help="Write events as JSON lines; - is stdout.", metavar="FILE")] = None,
+    source: SourceName,
+    bundle: BundleFolder = None,
+    jsonl: JsonLinesFile = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet, one picture a scene (PNG).", metavar="FILE")
     ] = None,
@@ -56,17 +56,10 @@ def run(
     features: Annotated[
         Path | None, typer.Option(help="Write every frame's class token (NPZ).", metavar="FILE")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:N for the N-th GPU.")] = "cpu",
-    engine: Annotated[str, typer.Option(help="What executes the encoder; see: vsdk doctor")] = "onnxruntime",
-    precision: Annotated[
-        PrecisionName | None, typer.Option(help="By default the bundle's for the device.", show_default=False)
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most threads for the engine, and for the decoder; by default all cores.", show_default=False
-        ),
-    ] = None,
+    device: DeviceName = "cpu",
+    engine: EngineName = "onnxruntime",
+    precision: Precision = None,
+    threads: Threads = None,
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Skip the encoder while the picture does not change.")
     ] = True,
@@ -80,8 +73,8 @@ def run(
             metavar="FILE",
         ),
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash every file of the bundle again.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")] = False,
+    verify: Verify = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the scenes of a video.
 

@@ -12,9 +12,19 @@ from rich.table import Table
 from . import prompting
 from .console import examples, stderr
 from .frame_progress import FrameProgress
-from .kept_tracker import KeptTracker, check_tracker_state
+from .kept import Kept
+from .options import (
+    BundleFolder,
+    DeviceName,
+    EngineName,
+    JsonLinesFile,
+    Precision,
+    Quiet,
+    SourceName,
+    Threads,
+    Verify,
+)
 from .outputs import refuse_collisions, show_written
-from .run import PrecisionName
 
 if TYPE_CHECKING:
     from ..events import End, Mask
@@ -33,10 +43,8 @@ ROWS = 30
 
 
 def track(
-    source: Annotated[str, typer.Argument(help="A video file or a folder of images.", show_default=False)],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle folder; by default the model that ships with vsdk.", show_default=False)
-    ] = None,
+    source: SourceName,
+    bundle: BundleFolder = None,
     box: Annotated[
         list[str] | None,
         typer.Option(help="A box around an object, in pixels; may be repeated.", metavar="X0,Y0,X1,Y1"),
@@ -54,7 +62,7 @@ def track(
         ),
     ] = None,
     at: Annotated[int, typer.Option(min=0, help="The frame that is prompted, and where tracking begins.")] = 0,
-    jsonl: Annotated[str | None, typer.Option(help="Write events as JSON lines; - is stdout.", metavar="FILE")] = None,
+    jsonl: JsonLinesFile = None,
     video: Annotated[Path | None, typer.Option(help="Write a video with the masks (MP4).", metavar="FILE")] = None,
     state: Annotated[
         Path | None,
@@ -63,19 +71,12 @@ def track(
             metavar="FILE",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:N for the N-th GPU.")] = "cpu",
-    engine: Annotated[str, typer.Option(help="What executes the networks; see: vsdk doctor")] = "onnxruntime",
-    precision: Annotated[
-        PrecisionName | None, typer.Option(help="By default the bundle's for the device.", show_default=False)
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most threads for the engine, and for the decoder; by default all cores.", show_default=False
-        ),
-    ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash every file of the bundle again.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")] = False,
+    device: DeviceName = "cpu",
+    engine: EngineName = "onnxruntime",
+    precision: Precision = None,
+    threads: Threads = None,
+    verify: Verify = False,
+    quiet: Quiet = False,
 ) -> None:
     """Follow objects through a video.
 
@@ -83,6 +84,7 @@ def track(
     object that has a box; without boxes and masks, all points together are one object.
     """
     from ..loading import load
+    from ..memory.state_file import check_state_target
     from ..sources.opening import open_source
     from ..tracking.tracked_stream import TrackedStream
     from ..tracking.tracker import Tracker
@@ -93,7 +95,7 @@ def track(
     refuse_collisions(source, [*outputs, *(mask or [])])
     loaded = load(bundle, verify=verify)
     if state is not None:
-        check_tracker_state(state)
+        check_state_target(state)
     prompts = asked.read()
     frames = open_source(source, threads=threads)
     summary = _Summary()
@@ -109,7 +111,9 @@ def track(
                 threads=threads,
             )
         )
-        kept = KeptTracker(state, tracker)
+        if state is not None and state.exists():
+            tracker.restore(state)
+        kept = Kept(state, tracker.save, wanted=lambda: bool(tracker.object_ids))
         sinks = _open_sinks(opened, jsonl, video)
         stream = TrackedStream(
             frames, tracker, prompts, at=at, sinks=sinks, on_frame=lambda frame: progress.take(summary.in_sight)

@@ -189,11 +189,6 @@ class TrackerNetworks:
         return self._no_masks[:count]
 
 
-def has_tracker(bundle: Bundle) -> bool:
-    """Whether a bundle has a tracker."""
-    return bundle.has("tracker.attention")
-
-
 def _spec(component: Component) -> TrackerSpec:
     if component.spec.tracker is None:
         raise BundleSchemaError(

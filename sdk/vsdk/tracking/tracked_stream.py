@@ -10,7 +10,7 @@ from typing import Literal
 
 from vsdk_runtimes.errors import ClosedError, Error, InputError
 
-from ..events import End, Event, Start
+from ..events import End, Event, Start, how_it_ended
 from ..frame import Frame
 from ..sinks.base import Sink
 from ..sources.base import Source
@@ -132,12 +132,7 @@ class TrackedStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._finish("interrupted")
-        elif error is not None:
-            self._finish("error", str(error).splitlines()[0] if str(error) else type(error).__name__)
-        else:
-            self._finish("closed")
+        self._finish(*how_it_ended(kind, error))
 
     def _start(self) -> Start:
         bundle, info = self.tracker.bundle, self.tracker.networks.encoder.info

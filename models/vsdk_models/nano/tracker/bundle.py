@@ -44,6 +44,4 @@ def as_networks(tracker: NanoTracker) -> TrackerNetworks:
         spec=SPEC,
         preprocessing=Preprocessing(resize=resize, mean=MEAN, std=DEVIATION),
         width=config.width,
-        mask_side=config.mask_side,
-        memory_shape=(config.tokens, config.memory),
     )

@@ -1,0 +1,37 @@
+"""Arguments and options that several commands have: one wording for each."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class PrecisionName(str, Enum):
+    """Precisions that a component may have."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+SourceName = Annotated[str, typer.Argument(help="A video file or a folder of images.", show_default=False)]
+BundleFolder = Annotated[
+    Path | None, typer.Option(help="Bundle folder; by default the model that ships with vsdk.", show_default=False)
+]
+JsonLinesFile = Annotated[str | None, typer.Option(help="Write events as JSON lines; - is stdout.", metavar="FILE")]
+DeviceName = Annotated[str, typer.Option(help="cpu, cuda, or cuda:N for the N-th GPU.")]
+EngineName = Annotated[str, typer.Option(help="What executes the networks; see: vsdk doctor")]
+Precision = Annotated[
+    PrecisionName | None, typer.Option(help="By default the bundle's for the device.", show_default=False)
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Most threads for the engine, and for the decoder; by default all cores.", show_default=False
+    ),
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Hash every file of the bundle again.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")]
