@@ -178,14 +178,11 @@ def test_an_object_that_disappears_and_returns(frames: Any, tmp_path: Path) -> N
     streaming = Streaming(shifted)
     streaming.prompt(0, 1, points=[(150, 120)])
     dark = [frame if number // 8 % 2 == 0 else frame // 6 for number, frame in enumerate(frames[:40])]
-    networks = sam2_networks(shifted, SLOTS)
-    export_tracker(networks, origin=Origin(checkpoint="random"), out=tmp_path / "first")
-    with vsdk.Tracker(tmp_path / "first", threads=1) as tracker:
-        prepare = tracker.networks.preprocessor
-        scores = [streaming.step(prepare([frame]))[1].object_score for frame in dark]
+    prepare = vsdk.Preprocessor(sam2_networks(shifted, SLOTS).preprocessing)
+    scores = [streaming.step(prepare([frame]))[1].object_score for frame in dark]
     with torch.no_grad():
         shifted.mask_decoder.pred_obj_score_head.proj_out.bias.sub_(float(np.median(scores[1:])))
-    export_tracker(sam2_networks(shifted, SLOTS), origin=Origin(checkpoint="random"), out=tmp_path / "second")
+    export_tracker(sam2_networks(shifted, SLOTS), origin=Origin(checkpoint="random"), out=tmp_path / "bundle")
     presence: list[bool] = []
 
     def check(_: Streaming, number: int, seen: Any, __: set[int]) -> None:
@@ -196,7 +193,7 @@ def test_an_object_that_disappears_and_returns(frames: Any, tmp_path: Path) -> N
         if seen[1].margin > 1e-3:
             assert cosine(found.logits, seen[1].logits) >= 0.9999, number
 
-    with vsdk.Tracker(tmp_path / "second", threads=1) as tracker:
+    with vsdk.Tracker(tmp_path / "bundle", threads=1) as tracker:
         _follow(tracker, shifted, dark, (_at(0, points=[(150, 120)]),), check)
     changes = sum(a != b for a, b in itertools.pairwise(presence))
     assert changes >= 2, presence
