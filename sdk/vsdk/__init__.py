@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .encoder import Encoder, Features, TextEncoder
     from .errors import Error
-    from .events import End, Event, Mask, MemoryUpdate, Scene, SceneFeatures, Start
+    from .events import End, Event, Mask, MemoryUpdate, Scene, SceneFeatures, SourceState, Start, Stats
     from .frame import Frame
     from .gate import Gate, GateSettings
     from .loading import load
@@ -69,8 +69,10 @@ _WHERE = {
     "Sink": "vsdk.sinks.base",
     "Source": "vsdk.sources.base",
     "SourceInfo": "vsdk.sources.base",
+    "SourceState": "vsdk.events",
     "Start": "vsdk.events",
     "State": "vsdk_runtimes",
+    "Stats": "vsdk.events",
     "Stream": "vsdk.stream",
     "TextEncoder": "vsdk.encoder",
     "TrackedObject": "vsdk.tracking.tracked",
@@ -109,8 +111,10 @@ __all__ = [
     "Sink",
     "Source",
     "SourceInfo",
+    "SourceState",
     "Start",
     "State",
+    "Stats",
     "Stream",
     "TextEncoder",
     "TrackedObject",

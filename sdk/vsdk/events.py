@@ -3,6 +3,7 @@
 `vsdk/events.schema.json` describes the JSON lines; `to_json` makes them. Arrays stay in the dataclass and never go into
 JSON. The first event of a stream is `Start`, the last is `End`; scenes come in order and tile the stream.
 A bundle with a memory adds a `MemoryUpdate` after each scene. A tracker adds a `Mask` for each frame and object.
+A live source adds a `SourceState` whenever it comes, stalls or goes, and `Stats` every few seconds.
 """
 
 from __future__ import annotations
@@ -147,6 +148,63 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class SourceState:
+    """A live source has come, stalled or gone. In order with the frames: those before `frame` were taken before it.
+
+    Attributes:
+        source: The source's name, without credentials.
+        state: `"connecting"` (the first attempt), `"live"` (a frame has come), `"stalled"` (connected, but no frame for
+            a while), `"reconnecting"` (lost, or not reached yet; waits and tries again) or `"ended"`.
+        generation: 0 at first; one more at each reconnection, change of the frame size and step back of the time
+            stamps. Frames of different generations are not comparable in time.
+        frame: Number of the next frame.
+        attempt: How often connecting has been tried since the last frame, this time included; 0 while frames come.
+        wait: Seconds until the next try; 0 when there is none to wait for.
+        message: What happened, without credentials; empty when there is nothing to say.
+    """
+
+    type: ClassVar[Literal["source"]] = "source"
+    source: str
+    state: Literal["connecting", "live", "stalled", "reconnecting", "ended"]
+    generation: int = 0
+    frame: int = 0
+    attempt: int = 0
+    wait: float = 0.0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How a stream is doing; counts are since its start.
+
+    Attributes:
+        source: The source's name, without credentials.
+        frames: Frames taken in.
+        dropped: Frames that were replaced by newer ones before anybody took them.
+        decode_errors: Damaged packets that were skipped.
+        reconnects: Connections after the first one.
+        generation: The generation of the source, see `SourceState`.
+        frames_per_second: Frames taken in a second, since the `Stats` before this one.
+        latency_p50: Seconds from the capture of a frame to the moment at which its events had been delivered: the median
+            since the `Stats` before this one. None without a frame, and for recordings.
+        latency_p95: The 95th percentile of the same.
+        seconds: Seconds since the start of the stream.
+    """
+
+    type: ClassVar[Literal["stats"]] = "stats"
+    source: str
+    frames: int
+    dropped: int
+    decode_errors: int
+    reconnects: int
+    generation: int
+    frames_per_second: float
+    latency_p50: float | None
+    latency_p95: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class End:
     """The stream is over.
 
@@ -179,7 +237,7 @@ def how_it_ended(
     return "closed", ""
 
 
-Event = Start | Scene | MemoryUpdate | Mask | End
+Event = Start | Scene | MemoryUpdate | Mask | SourceState | Stats | End
 
 
 def to_dict(event: Event) -> dict[str, Any]:

@@ -13,7 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from vsdk.events import SCHEMA, End, Event, Mask, MemoryUpdate, Scene, Start, from_dict, to_dict, to_json
+from vsdk.events import (
+    SCHEMA,
+    End,
+    Event,
+    Mask,
+    MemoryUpdate,
+    Scene,
+    SourceState,
+    Start,
+    Stats,
+    from_dict,
+    to_dict,
+    to_json,
+)
 
 SCHEMA_FILE = json.loads(resources.files("vsdk").joinpath("events.schema.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA_FILE)
@@ -52,6 +65,30 @@ masks = st.builds(
         }
     ),
 )
+durations = st.floats(0, 1e9)
+states = st.builds(
+    SourceState,
+    source=st.text(),
+    state=st.sampled_from(["connecting", "live", "stalled", "reconnecting", "ended"]),
+    generation=counts,
+    frame=counts,
+    attempt=counts,
+    wait=durations,
+    message=st.text(),
+)
+stats = st.builds(
+    Stats,
+    source=st.text(),
+    frames=counts,
+    dropped=counts,
+    decode_errors=counts,
+    reconnects=counts,
+    generation=counts,
+    frames_per_second=durations,
+    latency_p50=st.none() | durations,
+    latency_p95=st.none() | durations,
+    seconds=durations,
+)
 ends = st.builds(
     End,
     reason=st.sampled_from(["end", "closed", "interrupted", "error"]),
@@ -61,13 +98,15 @@ ends = st.builds(
     decode_errors=counts,
     message=st.text(),
 )
-events: st.SearchStrategy[Event] = st.one_of(starts, scenes, updates, masks, ends)
+events: st.SearchStrategy[Event] = st.one_of(starts, scenes, updates, masks, states, stats, ends)
 
 EXAMPLES: dict[str, Event] = {
     "start": Start("a.mp4", "nano", "0" * 64, "onnxruntime 1.32 on cpu, fp32"),
     "scene": Scene(0, 0, 29, 0.0, 1.2, 0.8),
     "memory": MemoryUpdate(40, 40, 32, 32, merged=(3, 9)),
     "mask": Mask(12, 0.48, 1, 0.97, 0.99, True, (1.0, 0.0, 2.0, 2.0), {"size": [2, 3], "counts": "222"}),
+    "source": SourceState("rtsp://***@10.0.0.7/main", "reconnecting", 2, 431, 1, 0.5, "Connection refused"),
+    "stats": Stats("rtsp://***@10.0.0.7/main", 400, 31, 0, 2, 2, 14.9, 0.021, 0.034, 30.0),
     "end": End("end", 30, 10, 1),
 }
 
@@ -130,6 +169,11 @@ def changed(name: str, **changes: Any) -> dict[str, Any]:
         changed("mask", rle={"size": [2], "counts": "222"}),
         changed("mask", rle={"size": [2, 3], "counts": "2 2"}),
         changed("mask", mask=[[0, 1, 0], [0, 1, 0]]),
+        changed("source", state="asleep"),
+        changed("source", wait=-1.0),
+        changed("source", message=None),
+        changed("stats", dropped=None),
+        changed("stats", latency_p50="slow"),
         changed("end", reason="tired"),
         {key: value for key, value in to_dict(EXAMPLES["end"]).items() if key != "frames"},
         {},
