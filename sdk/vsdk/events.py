@@ -185,8 +185,8 @@ class Stats:
         reconnects: Connections after the first one.
         generation: The generation of the source, see `SourceState`.
         frames_per_second: Frames taken in a second, since the `Stats` before this one.
-        latency_p50: Seconds from the capture of a frame to the moment at which its events had been delivered: the median
-            since the `Stats` before this one. None without a frame, and for recordings.
+        latency_p50: Seconds from the capture of a frame until its events had been delivered: the median since the
+            `Stats` before this one. None without a frame, and for recordings.
         latency_p95: The 95th percentile of the same.
         seconds: Seconds since the start of the stream.
     """
