@@ -27,6 +27,8 @@ from vsdk.sinks.base import Sink
 from vsdk.sinks.contact_sheet import ContactSheet
 from vsdk.sinks.features import FeaturesFile
 from vsdk.sinks.jsonl import JsonLines
+from vsdk.sinks.rotating_jsonl import RotatingJsonLines
+from vsdk.sinks.rotation import Rotation
 from vsdk.sinks.tracked_video import TrackedVideo
 from vsdk.tracking.tracked import TrackedObject
 from vsdk_runtimes.errors import ClosedError, SinkError
@@ -60,16 +62,25 @@ def rows_in(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Case:
-    """One sink, and how to count what is in its file: closed, and after it was cut off (None: there is no file)."""
+    """One sink, and how to count what is in its file: closed, and after it was cut off (None: there is no file).
+
+    `continues` says that the sink goes on with a file that it finds, instead of replacing it.
+    """
 
     make: Callable[[str | os.PathLike[str]], Sink]
     name: str
     count: Callable[[Path], int]
     count_unfinished: Callable[[Path], int] | None
+    continues: bool = False
+
+
+def rotating(path: str | os.PathLike[str]) -> Sink:
+    return RotatingJsonLines(path, Rotation(size=10**9))
 
 
 SINKS = {
     "jsonl": Case(JsonLines, "events.jsonl", lines_in, lines_in),
+    "rotating": Case(rotating, "events.jsonl", lines_in, lines_in, continues=True),
     "sheet": Case(ContactSheet, "sheet.png", pictures_in, None),
     "video": Case(AnnotatedVideo, "video.mp4", frames_in, frames_in),
     "tracked": Case(TrackedVideo, "tracked.mp4", frames_in, frames_in),
@@ -152,8 +163,16 @@ def test_a_context_manager_that_keeps_what_came_before_an_error(case: Case, tmp_
         sink.write_event(scene(2))
 
 
-def test_an_older_file_is_replaced(case: Case, tmp_path: Path) -> None:
+def test_an_older_file_is_replaced_or_gone_on_with(case: Case, tmp_path: Path) -> None:
     path = tmp_path / case.name
+    if case.continues:
+        with case.make(path) as sink:
+            feed(sink)
+        found = path.read_bytes()
+        with case.make(path) as sink:
+            feed(sink)
+        assert path.read_bytes() == found + found
+        return
     path.write_bytes(b"old" * 100_000)
     with case.make(path) as sink:
         feed(sink)

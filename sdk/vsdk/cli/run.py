@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from . import remembering
+from . import operations, remembering
 from .console import examples, stderr
 from .frame_progress import FrameProgress
 from .options import (
@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from ..gate import GateSettings
     from ..pipeline import FeatureHook
     from ..sinks.base import Sink
+    from ..sinks.rotation import Rotation
 
 EXAMPLES = examples(
     ("vsdk run video.mp4", "Find the scenes of a video with the model that ships with vsdk."),
     ("vsdk run video.mp4 --jsonl events.jsonl --sheet scenes.png", "Keep the events, and one picture a scene."),
     ("vsdk run pictures/ --bundle clip-bundle --features cls.npz", "A folder of images, your own bundle, its vectors."),
     ("vsdk run video.mp4 --jsonl - --quiet | jq .", "Events to another program."),
+    ("vsdk run video.mp4 --jsonl events.jsonl --jsonl-rotate 1d,keep=30", "A file a day, of the last month."),
     ("vsdk run monday.mp4 --memory-state camera.memory", "Remember; a later run with the same file goes on from it."),
 )
 ROWS = 30
@@ -49,6 +51,7 @@ def run(
     source: SourceName,
     bundle: BundleFolder = None,
     jsonl: JsonLinesFile = None,
+    jsonl_rotate: operations.JsonLinesRotation = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet, one picture a scene (PNG).", metavar="FILE")
     ] = None,
@@ -87,6 +90,7 @@ def run(
 
     if memory_state is not None and not memory:
         raise typer.BadParameter("--memory-state needs the memory; leave out --no-memory")
+    rotation = operations.check_rotation(jsonl, jsonl_rotate)
     outputs = (jsonl, sheet, video, features, memory_state)
     refuse_collisions(source, outputs)
     loaded = load(bundle, verify=verify)
@@ -97,7 +101,7 @@ def run(
     progress = FrameProgress(frames.info.name, frames.info.frame_count, "scenes", disable=quiet)
     with contextlib.ExitStack() as opened:
         opened.callback(frames.close)
-        sinks, on_features = _open_sinks(opened, jsonl, sheet, video, features)
+        sinks, on_features = _open_sinks(opened, jsonl, rotation, sheet, video, features)
         stream = Stream(
             loaded,
             frames,
@@ -129,14 +133,17 @@ def run(
 
 
 def _open_sinks(
-    opened: contextlib.ExitStack, jsonl: str | None, sheet: Path | None, video: Path | None, features: Path | None
+    opened: contextlib.ExitStack,
+    jsonl: str | None,
+    rotation: Rotation | None,
+    sheet: Path | None,
+    video: Path | None,
+    features: Path | None,
 ) -> tuple[list[Sink], FeatureHook | None]:
     """The sinks asked for, each of which `opened` closes if the next one fails, and what takes the features."""
     sinks: list[Sink] = []
     if jsonl is not None:
-        from ..sinks.jsonl import JsonLines
-
-        sinks.append(opened.enter_context(JsonLines(jsonl)))
+        sinks.append(opened.enter_context(operations.open_json_lines(jsonl, rotation)))
     if sheet is not None:
         from ..sinks.contact_sheet import ContactSheet
 

@@ -37,23 +37,37 @@ class JsonLines(FileSink):
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
 
     def _take_event(self, event: Event) -> None:
-        # A file name that is not UTF-8 arrives with lone surrogates; their escapes are valid JSON.
-        line = (to_json(event) + "\n").encode(errors="backslashreplace")
-        written = 0
-        try:
-            while written < len(line):
-                written += os.write(self._descriptor, line[written:])
-        except OSError:
-            if written:
-                self._take_back(written)
-            raise
-
-    def _take_back(self, size: int) -> None:
-        """Remove the beginning of a line that could not be finished; a pipe or a terminal cannot take back."""
-        if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            with contextlib.suppress(OSError):  # the failed write is what is reported
-                os.ftruncate(self._descriptor, os.lseek(self._descriptor, -size, os.SEEK_CUR))
+        write_line(self._descriptor, line_of(event))
 
     def _finish(self) -> None:
         if self._descriptor != STANDARD_OUTPUT:
             os.close(self._descriptor)
+
+
+def line_of(event: Event) -> bytes:
+    """The line of an event, with its line feed."""
+    # A file name that is not UTF-8 arrives with lone surrogates; their escapes are valid JSON.
+    return (to_json(event) + "\n").encode(errors="backslashreplace")
+
+
+def write_line(descriptor: int, line: bytes) -> None:
+    """Write a line whole, or take back what was written of it.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    written = 0
+    try:
+        while written < len(line):
+            written += os.write(descriptor, line[written:])
+    except OSError:
+        if written:
+            _take_back(descriptor, written)
+        raise
+
+
+def _take_back(descriptor: int, size: int) -> None:
+    """Remove the beginning of a line that could not be finished; a pipe or a terminal cannot take back."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with contextlib.suppress(OSError):  # the failed write is what is reported
+            os.ftruncate(descriptor, os.lseek(descriptor, -size, os.SEEK_CUR))
