@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
+import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -17,6 +22,8 @@ from vsdk.sources.arrays import Arrays
 from vsdk.sources.base import Source
 from vsdk.sources.image_folder import ImageFolder
 from vsdk.sources.opening import open_source
+from vsdk.sources.piped_video import PipedVideo
+from vsdk.sources.raw_video import RawVideo
 from vsdk.sources.video_file import VideoFile
 
 COUNT, WIDTH, HEIGHT = 24, 96, 64
@@ -74,6 +81,34 @@ def _generator_that_reuses_its_memory(folder: Path) -> Source:
     return open_source(generate())
 
 
+def _file_of_a_pipe(data: bytes) -> BinaryIO:
+    reading, writing = os.pipe()
+
+    def send() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as sender:
+            sender.write(data)
+
+    threading.Thread(target=send, daemon=True).start()
+    return os.fdopen(reading, "rb")
+
+
+def _y4m_through_a_pipe(folder: Path) -> Source:
+    return PipedVideo(_file_of_a_pipe(write_numbered(folder / "a.y4m", COUNT, codec="wrapped_avframe").read_bytes()))
+
+
+def _matroska_through_a_pipe(folder: Path) -> Source:
+    return PipedVideo(_file_of_a_pipe(write_numbered(folder / "clip.mkv", COUNT).read_bytes()), threads=2)
+
+
+def _mp4_in_memory(folder: Path) -> Source:
+    return PipedVideo(io.BytesIO(write_numbered(folder / "clip.mp4", COUNT).read_bytes()))
+
+
+def _raw_frames_through_a_pipe(folder: Path) -> Source:
+    data = b"".join(numbered(index).tobytes() for index in range(COUNT))
+    return RawVideo(_file_of_a_pipe(data), f"{WIDTH}x{HEIGHT}:bgr24@25")
+
+
 SOURCES = [
     _mp4,
     _matroska_with_b_frames,
@@ -85,6 +120,10 @@ SOURCES = [
     _folder_of_jpeg,
     _list_of_arrays,
     _generator_that_reuses_its_memory,
+    _y4m_through_a_pipe,
+    _matroska_through_a_pipe,
+    _mp4_in_memory,
+    _raw_frames_through_a_pipe,
 ]
 
 
