@@ -21,6 +21,8 @@ Error
 ├── SourceError                     frames cannot be read
 │   ├── SourceNotFoundError           no such file, folder or device
 │   ├── SourceUnreadableError         not a video, damaged beyond use, or without a video stream
+│   │   ├── SourceDeniedError           access is refused: permissions, or user name and password
+│   │   └── SourceUnsupportedError      needs a decoder, container or protocol that is not there
 │   ├── SourceEmptyError              readable, but without a single frame
 │   ├── SourceChangedError            frame size changed where the consumer cannot follow
 │   └── SourceTimeoutError            nothing arrived in time
@@ -116,6 +118,14 @@ class SourceNotFoundError(SourceError):
 
 class SourceUnreadableError(SourceError):
     """Not a video, damaged beyond use, or without a video stream."""
+
+
+class SourceDeniedError(SourceUnreadableError):
+    """Access is refused: permissions, or user name and password."""
+
+
+class SourceUnsupportedError(SourceUnreadableError):
+    """It needs a decoder, container or protocol that is not there."""
 
 
 class SourceEmptyError(SourceError):

@@ -209,11 +209,16 @@ class Pipeline:
         resized = self.encoder.preprocessor.resize(image)
         return Prepared(resized, block_means(resized), small_picture(image) if preview else None)
 
+    def begin(self) -> list[Event]:
+        """The start event, unless it has been given; otherwise it comes with the first frame."""
+        self._check_open()
+        return [] if self._started else [self._start()]
+
     def push_prepared(self, prepared: Prepared, t_ns: int, *, number: int | None = None) -> list[Event]:
         """`push` of what `prepare` made of a frame."""
         self._check_open()
         self._check_time(t_ns)
-        events: list[Event] = [] if self._started else [self._start()]
+        events = self.begin()
         entry = _Entry(self.frames if number is None else number, t_ns, None, prepared.preview)
         self.frames += 1
         if self._is_worth_encoding(prepared.blocks, t_ns):

@@ -1,46 +1,49 @@
 """The stream: a source and a pipeline, joined by threads, as a context manager that iterates over events.
 
-    reader thread:  source.read, all that looks at the whole picture -> bounded queue
+    reader thread:  source.read, all that looks at the whole picture -> a few frames ahead
     consumer:       gate, encoder, SceneTilling, sinks (in the thread that iterates)
 
 FFmpeg, Pillow and the engines release Python's global lock while they work, so the two really run side by side; a
 picture is looked at by the core that decoded it, while it is still in its cache. FFmpeg decodes with threads of its own
-where there are cores for them. The queue is short and blocking: a file is read to its last frame, in constant memory.
-An exception in the reader travels through the queue behind the frames that came before it, and is raised in the
-consumer.
+where there are cores for them. A file is read to its last frame, in constant memory. Of a live source that hands out
+the newest frame nothing is read ahead: it would be old by the time it is wanted. An exception in the reader comes after
+the frames before it, and is raised in the consumer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from vsdk_runtimes import Bundle, Precision
 from vsdk_runtimes.errors import ClosedError, Error
 
-from .events import End, Event, how_it_ended
+from .events import End, Event, SourceState, how_it_ended
 from .frame import Frame, Image
 from .gate import GateSettings
 from .memory.memory import Memory, MemorySettings
-from .pipeline import PICTURE_EVERY, FeatureHook, Pipeline, Prepared
+from .pipeline import PICTURE_EVERY, FeatureHook, Pipeline, Prepared, Vector
 from .scene_tilling import SceneTillingSettings
 from .sinks.base import Sink
 from .sources.base import Source
+from .sources.live import LiveSource
+from .sources.live_settings import LiveSettings
 from .sources.opening import open_source
+from .stream_stats import StreamStats
 from .tracking.tracker import Tracker
+from .worker import POLL_SECONDS, Worker
 
-QUEUE_FRAMES = 4
+READ_AHEAD = 4
+"""Frames, of sources that drop none."""
+
 BATCH = 4
-POLL_SECONDS = 0.1
-
-Item = TypeVar("Item")
+LIVE_STATS_EVERY = 5.0
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class _Taken:
 
     number: int
     time_ns: int
+    captured_ns: int
     prepared: Prepared
     frame: Frame | None
 
@@ -61,9 +65,9 @@ class Stream:
 
     Args:
         bundle: A loaded bundle or its folder; None is the model that ships with vsdk.
-        source: A video file, a folder of images, an iterable of RGB arrays, or an open `Source`.
+        source: A video file, a folder of images, an address, an iterable of RGB arrays, or an open `Source`.
         device, engine, precision, threads: On what the encoder and the memory run, as for `vsdk_runtimes.load`.
-        batch: Frames to encode at a time.
+        batch: Frames to encode at a time; None is 1 for live sources, which must not wait, and 4 for others.
         gate, scenes: Settings; None takes the bundle's.
         memory: True remembers each scene where the bundle has a memory bridge; False does not; settings ask for it.
         tracker: Follows objects beside the scenes, from the same decoding; it stays the caller's.
@@ -71,6 +75,9 @@ class Stream:
         sinks: Each gets every event (and, if it wants them, every frame), and is closed with the stream.
         on_features: Called for each frame with its number, time, class token and whether it was encoded.
         on_frame: Called for each frame as it is taken in, with its number and time in seconds, for progress displays.
+        live: Settings of the source where it is live and named by its address.
+        stats_every: Seconds between two `Stats` events, of which there is also one before the end. 0 gives none; None
+            is 5 for live sources and 0 for others.
 
     Example:
         ```python
@@ -80,7 +87,8 @@ class Stream:
         ```
 
     Raises:
-        SourceError, BundleError, EngineError: At construction, when there is nothing to run.
+        SourceError, BundleError, EngineError: At construction, when there is nothing to run. What ends a live source is
+            raised while iterating.
     """
 
     def __init__(
@@ -92,7 +100,7 @@ class Stream:
         engine: str = "onnxruntime",
         precision: Precision | None = None,
         threads: int | None = None,
-        batch: int = BATCH,
+        batch: int | None = None,
         gate: GateSettings | None = None,
         scenes: SceneTillingSettings | None = None,
         memory: bool | MemorySettings = True,
@@ -101,8 +109,11 @@ class Stream:
         sinks: Sequence[Sink] = (),
         on_features: FeatureHook | None = None,
         on_frame: Callable[[int, float], None] | None = None,
+        live: LiveSettings | None = None,
+        stats_every: float | None = None,
     ) -> None:
-        self.source = open_source(source)
+        self.source = open_source(source, live=live)
+        is_live = self.source.info.live
         try:
             self.pipeline = Pipeline(
                 bundle,
@@ -110,27 +121,30 @@ class Stream:
                 engine=engine,
                 precision=precision,
                 threads=threads,
-                batch=batch,
+                batch=batch if batch is not None else 1 if is_live else BATCH,
                 gate=gate,
                 scenes=scenes,
                 memory=memory,
                 tracker=tracker,
                 source=self.source.info.name,
-                on_features=on_features,
+                on_features=self._settle,
             )
         except BaseException:
             self.source.close()
             raise
         self._sinks = list(sinks)
         self._frame_sinks = [sink for sink in self._sinks if sink.wants_frames]
-        self._on_frame, self._on_tracking = on_frame, on_tracking
+        self._on_frame, self._on_tracking, self._on_features = on_frame, on_tracking, on_features
         self._whole_frames = bool(self._frame_sinks) or tracker is not None
         self._stop = threading.Event()
         self._closing = threading.Lock()
         self._closed = False
-        self._ended = False
+        self._begun = self._ended = False
         self._events: Iterator[Event] | None = None
-        self._reader = _Worker("vsdk-reader", self._read, self._stop)
+        every = stats_every if stats_every is not None else LIVE_STATS_EVERY if is_live else 0.0
+        self._stats = StreamStats(self.source, every or None)
+        newest_only = isinstance(self.source, LiveSource) and self.source.settings.policy == "latest"
+        self._reader = Worker("vsdk-reader", self._read, 0 if newest_only else READ_AHEAD, self._stop)
 
     def __iter__(self) -> Iterator[Event]:
         if self._closed:
@@ -158,23 +172,42 @@ class Stream:
 
     def _run(self) -> Iterator[Event]:
         self._reader.start()
-        for taken in self._reader.items():
-            if self._on_frame is not None:
-                self._on_frame(taken.number, taken.time_ns / 1e9)
-            if taken.frame is not None:
-                for sink in self._frame_sinks:
-                    sink.write_frame(taken.frame)
-            yield from self._deliver(self.pipeline.push_prepared(taken.prepared, taken.time_ns, number=taken.number))
-            if self.pipeline.tracker is not None and taken.frame is not None:
-                if self._on_tracking is not None:
-                    self._on_tracking(self.pipeline.tracker, taken.frame)
-                yield from self._deliver(self.pipeline.track(taken.frame, taken.number, taken.time_ns))
+        yield from self._deliver(self.pipeline.begin())
+        self._begun = True
+        for item in self._reader.items():
+            if isinstance(item, SourceState):
+                yield from self._deliver([item])
+            elif item is not None:
+                yield from self._take(item)
+                self._stats.deliver()
+            if (stats := self._stats.due()) is not None:
+                yield from self._deliver([stats])
         if self._stop.is_set():
             return
         yield from self._deliver(self.pipeline.settle())
-        end = self._end("end")
+        self._stats.deliver()
+        end = self._last_events("end")
         self._ended = True
-        yield from self._deliver([end])
+        yield from self._deliver(end)
+
+    def _take(self, taken: _Taken) -> Iterator[Event]:
+        self._stats.take(taken.captured_ns)
+        if self._on_frame is not None:
+            self._on_frame(taken.number, taken.time_ns / 1e9)
+        if taken.frame is not None:
+            for sink in self._frame_sinks:
+                sink.write_frame(taken.frame)
+        yield from self._deliver(self.pipeline.push_prepared(taken.prepared, taken.time_ns, number=taken.number))
+        if self.pipeline.tracker is not None and taken.frame is not None:
+            if self._on_tracking is not None:
+                self._on_tracking(self.pipeline.tracker, taken.frame)
+            yield from self._deliver(self.pipeline.track(taken.frame, taken.number, taken.time_ns))
+
+    def _settle(self, number: int, seconds: float, cls: Vector, encoded: bool) -> None:
+        """The pipeline knows a frame's features."""
+        self._stats.settle()
+        if self._on_features is not None:
+            self._on_features(number, seconds, cls, encoded)
 
     def _deliver(self, events: Sequence[Event]) -> Iterator[Event]:
         for event in events:
@@ -182,18 +215,35 @@ class Stream:
                 sink.write_event(event)
         yield from events
 
-    def _end(self, reason: Literal["end", "closed", "interrupted", "error"], message: str = "") -> End:
+    def _last_events(self, reason: Literal["end", "closed", "interrupted", "error"], message: str = "") -> list[Event]:
+        stats = self._stats.last() if self._begun else None
         end = self.pipeline.end(reason, message)
-        return End(end.reason, end.frames, end.encoded, end.scenes, self.source.decode_errors, message)
+        end = End(end.reason, end.frames, end.encoded, end.scenes, self.source.decode_errors, message)
+        return [end] if stats is None else [stats, end]
 
-    def _read(self) -> Iterator[_Taken]:
-        for count in itertools.count():
-            if (frame := self.source.read()) is None:
-                return
-            prepared = self.pipeline.prepare(frame.image, preview=count % PICTURE_EVERY == 0)
-            taken = _Taken(frame.number, frame.time_ns, prepared, frame if self._whole_frames else None)
-            del frame  # its memory serves the next one
+    def _read(self) -> Iterator[_Taken | SourceState]:
+        count = 0
+        while (item := self._next()) is not None:
+            if isinstance(item, SourceState):
+                yield item
+                continue
+            prepared = self.pipeline.prepare(item.image, preview=count % PICTURE_EVERY == 0)
+            frame = item if self._whole_frames else None
+            taken = _Taken(item.number, item.time_ns, item.captured_ns, prepared, frame)
+            del item, frame  # its memory serves the next one
+            count += 1
             yield taken
+
+    def _next(self) -> Frame | SourceState | None:
+        """The next thing that the source gives; None at its end, or when the stream stops."""
+        source = self.source
+        if not isinstance(source, LiveSource):
+            return source.read()
+        while not self._stop.is_set():
+            item = source.take(POLL_SECONDS)
+            if item is not None or source.over:
+                return item
+        return None
 
     def _finish(self, reason: Literal["closed", "interrupted", "error"], message: str = "") -> None:
         with self._closing:
@@ -201,14 +251,17 @@ class Stream:
                 return
             self._closed = True
             self._stop.set()
+            if isinstance(self.source, LiveSource):  # may be closed while it is read
+                self.source.close()
             self._reader.join(0.8)
             if not self._reader.alive:  # the thread that reads owns the source until it is done
                 self.source.close()
             if not self._ended:
-                end = self._end(reason, message)
+                events = self._last_events(reason, message)
                 for sink in self._sinks:
                     with contextlib.suppress(Error):  # the first error is the one to report
-                        sink.write_event(end)
+                        for event in events:
+                            sink.write_event(event)
             self.pipeline.close()
             self._close_sinks(quiet=reason != "closed")
 
@@ -222,63 +275,3 @@ class Stream:
                 failure = failure or error
         if failure is not None and not quiet:
             raise failure
-
-
-class _Failure:
-    """An exception on its way from a worker to the consumer."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class _Worker(Generic[Item]):
-    """A daemon thread that runs a generator into a short queue."""
-
-    def __init__(self, name: str, generate: Callable[[], Iterator[Item]], stop: threading.Event) -> None:
-        self._generate = generate
-        self._stop = stop
-        self._queue: queue.Queue[Item | _Failure | None] = queue.Queue(QUEUE_FRAMES)
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def join(self, seconds: float) -> None:
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(seconds)
-
-    def items(self) -> Iterator[Item]:
-        """What the thread makes, until it is done or the stream stops; raises what it raised."""
-        while not self._stop.is_set():
-            try:
-                item = self._queue.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if item is None:
-                return
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item
-
-    def _work(self) -> None:
-        try:
-            for item in self._generate():
-                if not self._put(item):
-                    return
-            self._put(None)
-        except BaseException as error:
-            self._put(_Failure(error))
-
-    def _put(self, item: Item | _Failure | None) -> bool:
-        """Wait for room; False when the stream stops first."""
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=POLL_SECONDS)
-                return True
-            except queue.Full:
-                continue
-        return False

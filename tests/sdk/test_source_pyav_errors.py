@@ -12,11 +12,13 @@ import pytest
 from vsdk.errors import (
     InputError,
     SourceChangedError,
+    SourceDeniedError,
     SourceEmptyError,
     SourceError,
     SourceNotFoundError,
     SourceTimeoutError,
     SourceUnreadableError,
+    SourceUnsupportedError,
 )
 from vsdk.sources.pyav_errors import pyav_errors
 
@@ -77,10 +79,12 @@ def test_neither_the_error_nor_its_cause_shows_a_password(kind: type[Exception])
     [
         (av.error.FileNotFoundError, SourceNotFoundError),
         (av.error.HTTPNotFoundError, SourceNotFoundError),
-        (av.error.PermissionError, SourceUnreadableError),
-        (av.error.HTTPUnauthorizedError, SourceUnreadableError),
+        (av.error.PermissionError, SourceDeniedError),
+        (av.error.HTTPUnauthorizedError, SourceDeniedError),
+        (av.error.HTTPForbiddenError, SourceDeniedError),
         (av.error.InvalidDataError, SourceUnreadableError),
-        (av.error.DecoderNotFoundError, SourceUnreadableError),
+        (av.error.DecoderNotFoundError, SourceUnsupportedError),
+        (av.error.ProtocolNotFoundError, SourceUnsupportedError),
         (av.error.EOFError, SourceEmptyError),
         (av.error.TimeoutError, SourceTimeoutError),
         (av.error.ExitError, SourceTimeoutError),

@@ -153,7 +153,7 @@ def _annotation_of(picture: str, annotations: Path) -> Path:
     return path
 
 
-def _check_header(path: Path, size: tuple[int, int]) -> None:
+def _check_header(path: Path, size: tuple[int | None, int | None]) -> None:
     with _opened(path) as annotation:
         if annotation.mode != "P":
             raise SourceUnreadableError(

@@ -21,16 +21,16 @@ class SourceInfo:
 
     Attributes:
         name: For people, events and errors; credentials are already removed.
-        width: Pixels.
-        height: Pixels.
+        width: Pixels; None for a live source before its first frame.
+        height: Pixels; likewise.
         frame_rate: Average frames a second as the container declares it: for display, never for decisions.
         frame_count: Number of frames as declared or counted; may be wrong for damaged files.
         live: Whether frames come at the world's pace and are lost when nobody takes them.
     """
 
     name: str
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     frame_rate: Fraction | None
     frame_count: int | None
     live: bool = False
@@ -39,9 +39,9 @@ class SourceInfo:
 class Source(abc.ABC):
     """A sequence of frames that can be read once.
 
-    A source is opened by its constructor, which raises at once when there is nothing to read. It is then used by one
-    thread at a time: `read` and `close` are not to be called at the same moment. It is a context manager and an
-    iterator over its frames.
+    A source is opened by its constructor, which raises at once when there is nothing to read; that of a live one
+    returns at once and goes on trying. It is then used by one thread at a time: `read` and `close` are not to be called
+    at the same moment, except those of live sources. It is a context manager and an iterator over its frames.
     """
 
     @property
@@ -67,6 +67,21 @@ class Source(abc.ABC):
     @property
     def decode_errors(self) -> int:
         """How many packets or pictures were skipped because they were damaged."""
+        return 0
+
+    @property
+    def dropped(self) -> int:
+        """How many frames were replaced by newer ones before they were read; only live sources drop any."""
+        return 0
+
+    @property
+    def reconnects(self) -> int:
+        """How many connections there were after the first one."""
+        return 0
+
+    @property
+    def generation(self) -> int:
+        """That of the newest frame, see `Frame`."""
         return 0
 
     def __iter__(self) -> Iterator[Frame]:

@@ -46,7 +46,8 @@ _OPTIONS = {
     "protocol_whitelist": "file,crypto,data",
 }
 # Damaged titles are no reason to refuse a video; from 19 on PyAV takes them as they are.
-_TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Arguments of `av.open`."""
 
 
 class ContainerVideo(RecordedSource):
@@ -72,10 +73,10 @@ class ContainerVideo(RecordedSource):
         with pyav_errors(label):
             container = _open(file, label)
             try:
-                stream = _video_stream(container, label)
+                stream = video_stream(container, label)
                 stream.thread_type = "AUTO"
                 stream.thread_count = threads or min(MOST_THREADS, os.cpu_count() or 1)
-                rate = _fraction(stream.average_rate) or _fraction(stream.guessed_rate)
+                rate = fraction_of(stream.average_rate) or fraction_of(stream.guessed_rate)
                 super().__init__(
                     name,
                     self._decode(container, stream, rate or DEFAULT_FRAME_RATE),
@@ -93,7 +94,7 @@ class ContainerVideo(RecordedSource):
 
     def _decode(self, container: InputContainer, stream: VideoStream, rate: Fraction) -> Generator[Frame, None, None]:
         """The frames. Owns the container: it is closed at the end, after an error, or with the generator."""
-        time_base = _fraction(stream.time_base) or 1 / rate
+        time_base = fraction_of(stream.time_base) or 1 / rate
         timeline = Timeline(time_base, rate)
         converter = RgbConverter()
         stamp_of = attrgetter("dts" if container.format.name == "avi" else "pts")
@@ -162,7 +163,7 @@ class ContainerVideo(RecordedSource):
 
 def _open(file: Any, label: str) -> InputContainer:
     try:
-        container: InputContainer = av.open(file, container_options=_OPTIONS, **_TOLERANT)
+        container: InputContainer = av.open(file, container_options=_OPTIONS, **TOLERANT)
         return container
     except av.error.ArgumentError as error:
         raise SourceUnreadableError(
@@ -172,7 +173,7 @@ def _open(file: Any, label: str) -> InputContainer:
         ) from error
 
 
-def _video_stream(container: InputContainer, label: str) -> VideoStream:
+def video_stream(container: InputContainer, label: str) -> VideoStream:
     """The stream that a player would show; a cover picture is not a video."""
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
@@ -200,6 +201,6 @@ def _with_following(pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.Vide
         picture = following
 
 
-def _fraction(value: Any) -> Fraction | None:
+def fraction_of(value: Any) -> Fraction | None:
     """PyAV's rationals are a Fraction or None, from 19 on an AVRational; one that is unknown may also be 0."""
     return Fraction(value.numerator, value.denominator) if value and value.denominator else None

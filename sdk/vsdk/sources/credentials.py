@@ -9,7 +9,7 @@ HIDDEN = "***"
 _USER_INFORMATION = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^\s\"'<>]*@", re.IGNORECASE)
 _BARE_USER_INFORMATION = re.compile(r"(?<![^\s\"'<>])[^\s\"'<>/\\:@]+:(?!//)[^\s\"'<>]*@(?=[^\s\"'<>@]+)")
 _QUERY_SECRET = re.compile(
-    r"(?P<key>[?&;](?:[a-z0-9_.\-]*(?:pass(?:word|wd)?|pwd|secret|token|auth|signature|credential|key)|user(?:name)?|usr|login)=)"
+    r"(?P<key>[?&;](?:[a-z0-9_.\-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|auth|signature|credential|key)|user(?:name)?|usr|login)=)"
     r"[^\s&;#\"'<>]*",
     re.IGNORECASE,
 )

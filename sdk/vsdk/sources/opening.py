@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..errors import InputError, SourceError, SourceNotFoundError
 from ..frame import Image
+from .addresses import DEFAULT_PORTS, scheme_of
 from .arrays import Arrays
 from .base import Source
-from .credentials import redacted
 from .image_folder import ImageFolder
+from .live_settings import LiveSettings
+from .network import open_network
 from .paths import kind_of
 from .video_file import VideoFile
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]*://", re.IGNORECASE)
+OPENERS: dict[str, Callable[[str, LiveSettings | None], Source]] = dict.fromkeys(DEFAULT_PORTS, open_network)
+"""What opens addresses, by what stands before their `://`."""
 
 
-def open_source(spec: Source | str | os.PathLike[str] | Iterable[Image], *, threads: int | None = None) -> Source:
+def open_source(
+    spec: Source | str | os.PathLike[str] | Iterable[Image],
+    *,
+    threads: int | None = None,
+    live: LiveSettings | None = None,
+) -> Source:
     """The source that `spec` names.
 
     Args:
-        spec: The path of a video file or of a folder of pictures; an iterable of RGB arrays, uint8
-            `[height, width, 3]`; or a source, which is returned as it is.
+        spec: The path of a video file or of a folder of pictures; an address (`rtsp://`, `rtsps://`, `http://`,
+            `https://`, `srt://`, `tcp://`, `udp://`); an iterable of RGB arrays, uint8 `[height, width, 3]`; or a
+            source, which is returned as it is.
         threads: Most threads that the decoder of a video file may use; by default `VideoFile`'s.
+        live: Settings of live sources, which addresses are; others do without.
 
     Raises:
-        SourceError: There is nothing to read; the subclass says why. Live sources (addresses, cameras) are not in this
-            version.
+        SourceError: There is nothing to read; the subclass says why. Of live sources that turns out later, when they
+            are read; here only an address that is not acceptable is refused.
         InputError: `spec` is none of these.
 
     Example:
@@ -42,7 +51,7 @@ def open_source(spec: Source | str | os.PathLike[str] | Iterable[Image], *, thre
     if isinstance(spec, Source):
         return spec
     if isinstance(spec, (str, os.PathLike)):
-        return _open_path(spec, threads)
+        return _open_named(spec, threads, live)
     if isinstance(spec, int):
         raise SourceError(f"camera {spec}: cameras are not in this version", hint="Record a file and open that.")
     if isinstance(spec, (bytes, bytearray, memoryview)) or not isinstance(spec, Iterable):
@@ -53,12 +62,15 @@ def open_source(spec: Source | str | os.PathLike[str] | Iterable[Image], *, thre
     return Arrays(spec)
 
 
-def _open_path(spec: str | os.PathLike[str], threads: int | None) -> Source:
-    if isinstance(spec, str) and _ADDRESS.match(spec):
-        raise SourceError(
-            f"{redacted(spec)} is an address; live sources and downloads are not in this version",
-            hint="Give the path of a video file or of a folder of pictures.",
-        )
+def _open_named(spec: str | os.PathLike[str], threads: int | None, live: LiveSettings | None) -> Source:
+    scheme = scheme_of(spec) if isinstance(spec, str) else None
+    if isinstance(spec, str) and scheme is not None:
+        if scheme not in OPENERS:
+            raise SourceError(
+                f"{scheme}:// addresses are not known",
+                hint=f"Known are {', '.join(OPENERS)}; for a file give its path.",
+            )
+        return OPENERS[scheme](spec, live)
     if spec == "":  # which as a path would be the current folder
         raise SourceNotFoundError(
             "the name of the source is empty", hint="Give the path of a video file or of a folder."

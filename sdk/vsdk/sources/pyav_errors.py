@@ -15,11 +15,13 @@ import av.error
 
 from ..errors import (
     Error,
+    SourceDeniedError,
     SourceEmptyError,
     SourceError,
     SourceNotFoundError,
     SourceTimeoutError,
     SourceUnreadableError,
+    SourceUnsupportedError,
 )
 from .credentials import redacted
 
@@ -43,7 +45,7 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], type[SourceError], str], ...
     ),
     (
         (PermissionError, av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError),
-        SourceUnreadableError,
+        SourceDeniedError,
         "Check the permissions, or the user name and password.",
     ),
     ((IsADirectoryError,), SourceUnreadableError, "It is a folder; for a folder of pictures use ImageFolder."),
@@ -61,7 +63,7 @@ _MEANINGS: tuple[tuple[tuple[type[Exception], ...], type[SourceError], str], ...
     ),
     (
         (av.error.LookupError,),
-        SourceUnreadableError,
+        SourceUnsupportedError,
         "This build of PyAV lacks the decoder, container or protocol; convert the file, for instance to H.264 in MP4.",
     ),
     (
