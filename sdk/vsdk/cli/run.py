@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ..gate import GateSettings
     from ..pipeline import FeatureHook
     from ..sinks.base import Sink
-    from ..sinks.rotation import Rotation
 
 EXAMPLES = examples(
     ("vsdk run video.mp4", "Find the scenes of a video with the model that ships with vsdk."),
@@ -52,6 +51,7 @@ def run(
     bundle: BundleFolder = None,
     jsonl: JsonLinesFile = None,
     jsonl_rotate: operations.JsonLinesRotation = None,
+    metrics: operations.MetricsAddress = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet, one picture a scene (PNG).", metavar="FILE")
     ] = None,
@@ -90,7 +90,7 @@ def run(
 
     if memory_state is not None and not memory:
         raise typer.BadParameter("--memory-state needs the memory; leave out --no-memory")
-    rotation = operations.check_rotation(jsonl, jsonl_rotate)
+    asked = operations.Asked.check(jsonl, jsonl_rotate, metrics)
     outputs = (jsonl, sheet, video, features, memory_state)
     refuse_collisions(source, outputs)
     loaded = load(bundle, verify=verify)
@@ -99,9 +99,15 @@ def run(
     frames = open_source(source, threads=threads)
     summary = _Summary()
     progress = FrameProgress(frames.info.name, frames.info.frame_count, "scenes", disable=quiet)
+
+    def taken(number: int, seconds: float) -> None:
+        progress.take(summary.scenes)
+        watchers.take_frame(number, seconds)
+
     with contextlib.ExitStack() as opened:
         opened.callback(frames.close)
-        sinks, on_features = _open_sinks(opened, jsonl, rotation, sheet, video, features)
+        watchers = asked.open_watchers(opened)
+        sinks, on_features = _open_sinks(opened, asked, jsonl, sheet, video, features)
         stream = Stream(
             loaded,
             frames,
@@ -111,9 +117,9 @@ def run(
             threads=threads,
             gate=None if gate else _always_open(loaded),
             memory=MemorySettings() if memory_state is not None else memory,
-            sinks=sinks,
-            on_features=on_features,
-            on_frame=lambda _number, _seconds: progress.take(summary.scenes),
+            sinks=[*sinks, *watchers.sinks],
+            on_features=watchers.with_features(on_features),
+            on_frame=taken,
         )
         opened.pop_all()  # from here on the stream owns the source and the sinks
     with progress, stream, remembering.KeptMemory(memory_state, stream.memory) as kept:
@@ -134,8 +140,8 @@ def run(
 
 def _open_sinks(
     opened: contextlib.ExitStack,
+    asked: operations.Asked,
     jsonl: str | None,
-    rotation: Rotation | None,
     sheet: Path | None,
     video: Path | None,
     features: Path | None,
@@ -143,7 +149,7 @@ def _open_sinks(
     """The sinks asked for, each of which `opened` closes if the next one fails, and what takes the features."""
     sinks: list[Sink] = []
     if jsonl is not None:
-        sinks.append(opened.enter_context(operations.open_json_lines(jsonl, rotation)))
+        sinks.append(opened.enter_context(asked.open_json_lines(jsonl)))
     if sheet is not None:
         from ..sinks.contact_sheet import ContactSheet
 
