@@ -54,10 +54,10 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
 def test_every_event_shows_in_the_numbers() -> None:
     with Metrics(0) as metrics:
         assert scrape(metrics.port) == {}
+        metrics.write_event(START)
         metrics.write_event(SourceState(NAME, "connecting", attempt=1))
         assert value(scrape(metrics.port), "vsdk_source_state", state="connecting") == 1
-        metrics.write_event(SourceState(NAME, "live"))
-        for event in (START, Scene(0, 0, 9, 0.0, 1.0), Scene(1, 10, 19, 1.0, 2.0), STATS):
+        for event in (SourceState(NAME, "live"), Scene(0, 0, 9, 0.0, 1.0), Scene(1, 10, 19, 1.0, 2.0), STATS):
             metrics.write_event(event)
         expected: Samples = {
             ("vsdk_frames_total", ()): 300,
@@ -95,7 +95,9 @@ def test_the_states_are_those_of_the_event() -> None:
 def test_frames_are_counted_between_the_events_and_their_age_is_known() -> None:
     with Metrics(0) as metrics:
         metrics.write_event(START)
-        assert value(scrape(metrics.port), "vsdk_last_frame_age_seconds") is None
+        samples = scrape(metrics.port)
+        assert value(samples, "vsdk_last_frame_age_seconds") is None
+        assert value(samples, "vsdk_source_state", state="connecting") == 1
         before = time.monotonic()
         for number in range(5):
             metrics.take_frame(number, number / 25)
@@ -104,6 +106,7 @@ def test_frames_are_counted_between_the_events_and_their_age_is_known() -> None:
         age = value(samples, "vsdk_last_frame_age_seconds")
         assert age is not None
         assert 0 <= age <= time.monotonic() - before
+        assert value(samples, "vsdk_source_state", state="live") == 1
         assert value(samples, "vsdk_frames_total") == 5
         assert value(samples, "vsdk_frames_encoded_total") == 3
         later = value(scrape(metrics.port), "vsdk_last_frame_age_seconds")

@@ -55,7 +55,7 @@ class Numbers:
         """Bring up to date."""
         if isinstance(event, Start):
             self.bundle, self.engine = event.bundle, event.engine
-            self.state = self.state or "live"
+            self.state = self.state or "connecting"
             self.scenes = self.scenes or 0
         elif isinstance(event, SourceState):
             self.state, self.generation = event.state, event.generation
@@ -69,6 +69,13 @@ class Numbers:
             self.decode_errors = event.decode_errors
         if isinstance(event, Start | SourceState | Stats) and self.source is None:
             self.source = redacted(event.source)
+
+    def take_frame(self) -> None:
+        """A frame has been taken in."""
+        self.frames = (self.frames or 0) + 1
+        self.last_frame = time.monotonic()
+        if self.state == "connecting":  # a recording does not say that it is there
+            self.state = "live"
 
     def _take_stats(self, stats: Stats) -> None:
         self.frames = max(stats.frames, self.frames or 0)
@@ -104,8 +111,7 @@ class StreamMetrics(Sink):
     def take_frame(self, number: int, seconds: float) -> None:
         """Note that a frame has been taken in now."""
         with self._lock:
-            self._numbers.frames = (self._numbers.frames or 0) + 1
-            self._numbers.last_frame = time.monotonic()
+            self._numbers.take_frame()
 
     def take_features(self, number: int, seconds: float, cls: Any, encoded: bool) -> None:
         """Note whether a frame went through the encoder."""
