@@ -38,6 +38,7 @@ def test_what_is_read_is_what_the_rules_ask_for(
     spec = TrackerSpec(conditioning_slots=kept, recent_slots=recent, recent_pointers=recent_pointers, rounding="none")
     bank = MemoryBank(spec, (1, 1), 1)
     bank.add_object()
+    most = 0
     for frame, prompted in enumerate(conditioning):
         value = np.full((1, 1), frame, np.float32)
         bank.write(0, frame, prompted, value, value[0])
@@ -51,6 +52,8 @@ def test_what_is_read_is_what_the_rules_ask_for(
             for old in {*newest, *range(max(0, now - recent_pointers), now)}
         }  # fmt: skip
         assert _read(bank, 0, now) == (memories, pointers)
+        most = max(most, len(memories))
+        assert bank.read([0], now)["memory"].shape[1] == most  # attention computes no slot that was never needed
 
 
 def test_rows_are_independent_and_can_go() -> None:

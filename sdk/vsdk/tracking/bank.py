@@ -106,7 +106,7 @@ class MemoryBank:
 
 
 class _Places:
-    """Places for one kind of thing, `[rows, places, ...]`, filled from the front and then reused."""
+    """Places for one kind of thing, `[rows, places, ...]`; as many are filled as are needed at once, from the front."""
 
     def __init__(self, rows: int, places: int, shape: tuple[int, ...], kept: int, recent: int) -> None:
         self.content: Array = np.zeros((rows, places, *shape), np.float32)
@@ -163,14 +163,17 @@ class _Places:
         return np.array(arrays["content"], np.float32), frames, np.array(arrays["conditioning"], np.bool_)
 
     def _place(self, row: int, frame: int, conditioning: bool) -> int:
-        """Where to put something of this frame: an empty place, or the oldest that is not needed from now on."""
+        """Where to put something of this frame: the oldest place that is not needed from now on, or else an empty one.
+
+        Attention reads all places up to the last filled one, so no more of them are filled than are needed at once.
+        """
         frames = self.frames[row]
-        empty = np.flatnonzero(frames == EMPTY)
-        if len(empty):
-            return int(empty[0])
         newest = np.sort(frames[self.conditioning[row]])[::-1][: self._kept - conditioning]
         needed = np.isin(frames, newest) & self.conditioning[row] | (frames > frame - self._recent)
-        return int(np.flatnonzero(~needed)[frames[~needed].argmin()])
+        outdated = np.flatnonzero(~needed & (frames != EMPTY))
+        if len(outdated):
+            return int(outdated[frames[outdated].argmin()])
+        return int(np.flatnonzero(frames == EMPTY)[0])
 
     def _selected(self, row: int) -> npt.NDArray[np.bool_]:
         """The places of the newest conditioning frames."""
