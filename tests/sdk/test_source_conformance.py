@@ -1,4 +1,7 @@
-"""What every source that is read from beginning to end must do, whatever it reads."""
+"""What every source that is read from beginning to end must do, whatever it reads.
+
+Two are live sources that come to an end: a recording over HTTP, and a stream over TCP that is read once.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import PIL.Image
 import pytest
+from live_tools import QUICK, serve_file
 from video_tools import number_of, numbered, with_display_matrix, write_numbered
 
 from vsdk.errors import ClosedError
@@ -21,6 +26,7 @@ from vsdk.frame import Frame
 from vsdk.sources.arrays import Arrays
 from vsdk.sources.base import Source
 from vsdk.sources.image_folder import ImageFolder
+from vsdk.sources.live import LiveSource
 from vsdk.sources.opening import open_source
 from vsdk.sources.piped_video import PipedVideo
 from vsdk.sources.raw_video import RawVideo
@@ -109,6 +115,16 @@ def _raw_frames_through_a_pipe(folder: Path) -> Source:
     return RawVideo(_file_of_a_pipe(data), f"{WIDTH}x{HEIGHT}:bgr24@25")
 
 
+def _recording_over_http(folder: Path) -> Source:
+    port = serve_file(write_numbered(folder / "clip.mkv", COUNT), http=True)
+    return open_source(f"http://127.0.0.1:{port}/clip.mkv", live=QUICK)
+
+
+def _stream_over_tcp(folder: Path) -> Source:
+    port = serve_file(write_numbered(folder / "clip.ts", COUNT), http=False)
+    return open_source(f"tcp://127.0.0.1:{port}", live=replace(QUICK, policy="every", reconnect_for=0.0))
+
+
 SOURCES = [
     _mp4,
     _matroska_with_b_frames,
@@ -124,6 +140,8 @@ SOURCES = [
     _matroska_through_a_pipe,
     _mp4_in_memory,
     _raw_frames_through_a_pipe,
+    _recording_over_http,
+    _stream_over_tcp,
 ]
 
 
@@ -151,9 +169,9 @@ def test_gives_every_frame_in_order_and_then_none_for_ever(opened: Source) -> No
 
 
 def test_time_starts_at_0_and_rises_by_the_frame_rate(opened: Source) -> None:
+    frames = list(opened)
     rate = opened.info.frame_rate
     assert rate == 25
-    frames = list(opened)
     assert [frame.time for frame in frames] == [index / rate for index in range(COUNT)]
     assert all(earlier.time_ns < later.time_ns for earlier, later in itertools.pairwise(frames))
     assert all(earlier.captured_ns <= later.captured_ns for earlier, later in itertools.pairwise(frames))
@@ -170,13 +188,16 @@ def test_stamps_agree_with_times(opened: Source) -> None:
 
 
 def test_what_it_says_of_itself_is_true(opened: Source) -> None:
-    info = opened.info
-    assert info.name
-    assert not info.live
-    assert info.frame_count in (None, COUNT)
+    early = opened.info
+    assert early.name
+    assert early.live == isinstance(opened, LiveSource)
+    assert early.frame_count in (None, COUNT)
     frame = opened.read()
     assert frame is not None
+    info = opened.info
+    assert info == early or info.live  # those are opened before anything is known of them
     assert (info.width, info.height) == (WIDTH, HEIGHT) == (frame.image.shape[1], frame.image.shape[0])
+    opened.read()
     assert opened.info == info
 
 
