@@ -86,8 +86,11 @@ def _split(text: str, label: str) -> SplitResult:
         _ = parts.hostname
     except ValueError:  # its message repeats the address; so would a traceback with it as the cause
         raise SourceError(f"{label}: the host is not written correctly", hint=_ENCODE) from None
-    behind = text.split("://", 1)[1][len(parts.netloc) :]
-    if re.search("[:@]", parts.netloc) and "@" in behind:  # if the / belongs to a password, the host comes later
+    rest = text.split("://", 1)[1]
+    before, at, _ = rest.rpartition("@")
+    if (
+        at and len(before) > len(parts.netloc) and re.search("[:@]", before)
+    ):  # a / of a password? then the host is behind
         raise SourceError(f"{label}: it is not clear where its password ends, if it has one", hint=_ENCODE)
     return parts
 

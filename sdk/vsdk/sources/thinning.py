@@ -23,5 +23,6 @@ class Thinning:
         due = seconds if self._due is None else self._due
         if seconds < due:
             return False
-        self._due = max(due, seconds - self._interval) + self._interval
+        late = seconds - due
+        self._due = (due if late < self._interval else seconds) + self._interval
         return True
