@@ -127,6 +127,14 @@ def shown_number(image: Image) -> int:
     return int(((values > 128).astype(int) << np.arange(BITS)).sum())
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens in another thread or process."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
 class Taken:
     """What comes out of a live source, in order.
 

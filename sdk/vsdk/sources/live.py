@@ -305,5 +305,6 @@ class LiveSource(Source):
 
     def _say(self, state: State, message: str = "", *, attempt: int = 0, wait: float = 0.0) -> None:
         self._state = state
+        self._attention.notify_all()  # what it waits for depends on the state
         self._mailbox.put(SourceState(self._name, state, self._clock.generation, self._next, attempt, wait, message))
         logger.info("%s: %s%s", self._name, state, f": {message}" if message else "")

@@ -1,0 +1,290 @@
+"""Live sources against real servers on loopback, which fail in real ways.
+
+`live_faults.py` is the long form, with GStreamer's RTSP server and a network that loses packets.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from fractions import Fraction
+
+import psutil
+import pytest
+from camera_server import USER
+from live_tools import PATIENCE, QUICK, Taken, TestCamera, running_camera, shown_number, wait_until
+
+from vsdk.errors import (
+    SourceDeniedError,
+    SourceError,
+    SourceNotFoundError,
+    SourceTimeoutError,
+    SourceUnsupportedError,
+)
+from vsdk.events import SourceState
+from vsdk.frame import Frame
+from vsdk.sources.live_settings import LiveSettings
+from vsdk.sources.network import open_network
+
+SCHEMES = ("tcp", "http", "rtsp")
+ONCE = replace(QUICK, reconnect_for=0.0)
+
+
+@pytest.fixture(scope="module")
+def shared_camera() -> Iterator[TestCamera]:
+    with running_camera() as camera:
+        yield camera
+
+
+@pytest.fixture
+def camera(shared_camera: TestCamera) -> TestCamera:
+    shared_camera.recover()
+    return shared_camera
+
+
+@pytest.fixture
+def opening() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def taken_from(opening: ExitStack, url: str, settings: LiveSettings = QUICK) -> Taken:
+    return Taken(opening.enter_context(open_network(url, settings)))
+
+
+def check_frames(frames: list[Frame]) -> None:
+    """Nothing was made up or came twice, times and numbers rise, and within a generation the times are exact."""
+    numbers = [shown_number(frame.image) for frame in frames]
+    assert numbers == sorted(set(numbers))
+    for earlier, later in itertools.pairwise(frames):
+        assert earlier.number < later.number
+        assert earlier.time_ns < later.time_ns
+        assert earlier.captured_ns <= later.captured_ns
+        if earlier.generation == later.generation and earlier.pts is not None and later.pts is not None:
+            assert later.time - earlier.time == (later.pts - earlier.pts) * later.time_base
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_frames_come_with_their_stamps(camera: TestCamera, opening: ExitStack, scheme: str) -> None:
+    taken = taken_from(opening, camera.url(scheme))
+    taken.frame(20)
+    check_frames(taken.frames)
+    for earlier, later in itertools.pairwise(taken.frames):
+        ticks = shown_number(later.image) - shown_number(earlier.image)
+        assert later.time - earlier.time == Fraction(ticks, 25)
+        assert later.number - earlier.number <= ticks
+    assert [state.state for state in taken.states] == ["connecting", "live"]
+    info = taken.source.info
+    assert (info.width, info.height, info.live, info.name) == (128, 64, True, camera.url(scheme))
+
+
+def test_without_stamps_the_machines_clock_counts(camera: TestCamera, opening: ExitStack) -> None:
+    taken = taken_from(opening, camera.url("http", "/mjpeg"))
+    taken.frame(10)
+    check_frames(taken.frames)
+    assert {frame.pts for frame in taken.frames} == {None}
+    first = taken.frames[0]
+    for frame in taken.frames[1:]:
+        assert abs(float(frame.time) - (frame.captured_ns - first.captured_ns) / 1e9) < 0.001
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_it_comes_back_from_whatever_happens(camera: TestCamera, opening: ExitStack, scheme: str) -> None:
+    taken = taken_from(opening, camera.url(scheme))
+    taken.frame(2)
+    camera.drop()
+    taken.state("reconnecting")
+    assert taken.frame().generation == 1
+    camera.die()
+    refused = taken.until(lambda item: isinstance(item, SourceState) and item.attempt == 2)
+    assert isinstance(refused, SourceState)
+    assert refused.message == "Connection refused"
+    camera.revive()
+    assert taken.state("live").generation == 2
+    taken.frame()
+    camera.set("paused", True)
+    taken.state("stalled")
+    lost = taken.state("reconnecting")
+    assert "nothing arrived within 1 s" in lost.message
+    camera.set("paused", False)
+    assert taken.state("live").generation == 3
+    taken.frame()
+    camera.set("silent", True)
+    camera.drop()
+    taken.state("reconnecting")
+    late = taken.state("reconnecting")
+    assert late.attempt == 2
+    camera.set("silent", False)
+    taken.frame()
+    check_frames(taken.frames)
+    assert taken.source.reconnects == 4
+    assert {state.source for state in taken.states} == {taken.source.info.name}
+
+
+def test_a_change_of_the_size_is_a_new_generation(camera: TestCamera, opening: ExitStack) -> None:
+    taken = taken_from(opening, camera.url("tcp"))
+    taken.frame(2)
+    camera.set("size", [192, 96])
+    changed = taken.state("live")
+    assert (changed.generation, changed.message) == (1, "the frame size changed from 128x64 to 192x96")
+    frame = taken.frame()
+    assert frame.image.shape == (96, 192, 3)
+    assert frame.generation == 1
+    check_frames(taken.frames)
+    assert taken.source.info.width == 192
+    assert taken.source.reconnects == 0
+
+
+def test_stamps_that_go_back_or_leap_are_a_new_generation(camera: TestCamera, opening: ExitStack) -> None:
+    taken = taken_from(opening, camera.url("tcp"))
+    taken.frame(2)
+    for shift, why in ((-1000, "went back"), (2000, "leapt ahead")):
+        camera.set("shift", shift)
+        assert why in taken.state("live").message
+        taken.frame(3)
+    check_frames(taken.frames)
+    assert taken.source.generation == 2
+    assert float(taken.frames[-1].time) < PATIENCE
+
+
+def test_damaged_packets_do_not_end_it(camera: TestCamera, opening: ExitStack) -> None:
+    taken = taken_from(opening, camera.url("tcp"))
+    taken.frame(2)
+    camera.set("damaged", True)
+    taken.frame(10)
+    camera.set("damaged", False)
+    wait_until(lambda: taken.frame().number > 30)
+    assert [state.state for state in taken.states if state.state not in ("live", "stalled")] == ["connecting"]
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_password_opens_the_door_and_is_not_seen(camera: TestCamera, opening: ExitStack, scheme: str) -> None:
+    taken = taken_from(opening, camera.url(scheme, "/locked", credentials=True))
+    taken.frame()
+    shown = f"{taken.source.info!r} {taken.states!r}"
+    assert USER not in shown
+    assert "s3cr3t" not in shown
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+@pytest.mark.parametrize(
+    ("path", "kind", "why"),
+    [("/locked", SourceDeniedError, "401"), ("/nothing", SourceNotFoundError, "404")],
+)
+def test_a_refusal_is_told_apart_and_shows_no_password(
+    camera: TestCamera, opening: ExitStack, scheme: str, path: str, kind: type[SourceError], why: str
+) -> None:
+    url = camera.url(scheme, path, credentials=True, password="wr0ng/p@ss")
+    before = camera.get("accepted")
+    taken = taken_from(opening, url, ONCE)
+    with pytest.raises(kind, match=why) as caught:
+        taken.state("live")
+    assert [state.state for state in taken.states] == ["connecting", "ended"]
+    assert why in taken.states[-1].message
+    shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value)) + repr(taken.states)
+    for secret in ("wr0ng", "p@ss", "p%40ss", f"{USER}:"):
+        assert secret not in shown
+    assert 1 <= camera.get("accepted") - before <= 2  # a login is refused once, and not tried again
+
+
+def test_a_time_out_is_called_one(camera: TestCamera, opening: ExitStack) -> None:
+    camera.set("silent", True)
+    quick = replace(ONCE, connect_timeout=0.5)
+    for scheme in SCHEMES:
+        taken = taken_from(opening, camera.url(scheme), quick)
+        with pytest.raises(SourceTimeoutError, match=r"nothing arrived within 0\.5 s"):
+            taken.state("live")
+
+
+def test_what_cannot_be_reached(opening: ExitStack) -> None:
+    with pytest.raises(SourceError, match="Connection refused"):
+        taken_from(opening, "rtsp://127.0.0.1:1/live", ONCE).state("live")
+    with pytest.raises(SourceError) as caught:
+        taken_from(opening, "http://no-such-host.invalid/live", ONCE).state("live")
+    assert "host" in caught.value.hint
+    with pytest.raises(SourceUnsupportedError, match="does not speak srt"):
+        taken_from(opening, "srt://127.0.0.1:1", QUICK).state("live")
+
+
+def test_a_playlist_cannot_open_files(opening: ExitStack) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+
+    def serve() -> None:
+        with listener:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                head = (
+                    f"HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\nContent-Length: {len(playlist)}"
+                )
+                connection.sendall(head.encode() + b"\r\n\r\n" + playlist)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/live.m3u8"
+    with pytest.raises(SourceError):
+        taken_from(opening, url, ONCE).state("live")
+    server.join(PATIENCE)
+
+
+def test_a_source_that_is_lost_does_not_disturb_another(camera: TestCamera, opening: ExitStack) -> None:
+    steady = taken_from(opening, camera.url("tcp"), replace(QUICK, policy="every"))
+    steady.frame()
+    with running_camera() as other:
+        failing = taken_from(opening, other.url("tcp"))
+        failing.frame()
+        for _ in range(2):
+            other.die()
+            failing.state("reconnecting")
+            other.revive()
+            failing.state("live")
+    steady.frame(25)
+    numbers = [shown_number(frame.image) for frame in steady.frames]
+    assert len(numbers) == steady.frames[-1].number + 1
+    assert steady.source.dropped == 0
+    assert steady.source.reconnects == 0
+
+
+def test_closing_returns_within_a_second_wherever_it_is(camera: TestCamera, opening: ExitStack) -> None:
+    camera.set("silent", True)
+    for scheme in SCHEMES:
+        source = open_network(camera.url(scheme), QUICK)
+        time.sleep(0.1)  # it is connecting
+        started = time.monotonic()
+        source.close()
+        assert time.monotonic() - started < 1
+
+
+def test_nothing_is_left_behind(camera: TestCamera) -> None:
+    """Threads and descriptors, after connections that were lost, refused, silent and closed."""
+
+    def once() -> None:
+        with ExitStack() as opening:
+            taken = taken_from(opening, camera.url("rtsp"))
+            taken.frame()
+            camera.drop()
+            taken.state("reconnecting")
+            taken.frame()
+        with ExitStack() as opening, pytest.raises(SourceDeniedError):
+            taken_from(opening, camera.url("http", "/locked")).state("live")
+
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("vsdk-")]
+
+    process = psutil.Process()
+    once()
+    gc.collect()
+    wait_until(lambda: not threads())
+    before = process.num_fds()
+    for _ in range(3):
+        once()
+    gc.collect()
+    wait_until(lambda: not threads() and process.num_fds() <= before)
