@@ -33,10 +33,10 @@ def _buffered_pipe() -> Ends:
 
 def _socket() -> Ends:
     one, other = socket.socketpair()
-    ends = one.makefile("rb"), other.makefile("wb", buffering=0)
+    ends: Any = one.makefile("rb"), other.makefile("wb", buffering=0)
     one.close()
     other.close()
-    return ends
+    return ends  # type: ignore[no-any-return]
 
 
 @pytest.fixture(params=[_unbuffered_pipe, _buffered_pipe, _socket], ids=lambda make: make.__name__.strip("_"))

@@ -76,13 +76,20 @@ def test_an_address_is_a_live_source_with_the_settings_given() -> None:
         assert source.info.live
 
 
-@pytest.mark.parametrize("spec", [0, 1])
-def test_cameras_are_refused(spec: Any) -> None:
-    with pytest.raises(SourceError, match="not in this version"):
-        open_source(spec)
+def test_raw_frames_come_from_standard_input_only(tmp_path: Path) -> None:
+    for spec in (tmp_path, [numbered(0)], np.zeros((2, 8, 8, 3), np.uint8)):
+        with pytest.raises(InputError, match="standard input"):
+            open_source(spec, raw="8x8:rgb24@25")
 
 
-@pytest.mark.parametrize("spec", [None, 1.5, b"clip.mp4", object()])
+def test_a_number_as_a_path_brings_up_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceNotFoundError, match="0 does not exist") as caught:
+        open_source("0")
+    assert "camera://0" in caught.value.hint
+
+
+@pytest.mark.parametrize("spec", [None, 1.5, True, b"clip.mp4", object()])
 def test_what_is_no_source(spec: Any) -> None:
     with pytest.raises(InputError, match="is not a source"):
         open_source(spec)

@@ -59,8 +59,12 @@ class ByteStream:
         self._stopped = False
         self._kept = file  # a buffered file closes its descriptor when nobody refers to it any more
         self._seekable = _can_seek(file)
-        self._ahead, self._file = (b"", file) if self._seekable else _without_buffer(file)
-        self._poll = None if self._seekable else _poll_of(self._file)
+        self._ahead = b""
+        self._file: Any = file
+        self._poll: select.poll | None = None
+        if not self._seekable:
+            self._ahead, self._file = _without_buffer(file)
+            self._poll = _poll_of(self._file)
 
     def read(self, count: int) -> bytes:
         """At least one byte and at most `count`; none at the end.

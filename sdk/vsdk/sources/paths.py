@@ -38,12 +38,14 @@ def kind_of(path: Path) -> Literal["file", "folder"]:
         return "file"
     raise SourceUnreadableError(
         f"{path} is neither a file nor a folder",
-        hint="Devices and pipes are live sources, which this version does not read; record them to a file.",
+        hint="Cameras are named /dev/video0 and so on; of a pipe the reading end is: vsdk run - < PIPE",
     )
 
 
 def _hint(path: Path) -> str:
     folder = path.parent
+    if str(path).isdecimal():
+        return f"Camera {path} is camera://{path}."
     try:
         names = [entry.name for entry in itertools.islice(os.scandir(folder), MOST_NAMES)]
     except (OSError, ValueError):

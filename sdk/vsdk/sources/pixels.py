@@ -143,9 +143,8 @@ def _planes(data: bytes | bytearray | memoryview, layout: PixelLayout) -> list[n
 def _video_frame(planes: Sequence[npt.NDArray[np.uint8]], layout: PixelLayout) -> av.VideoFrame:
     frame = av.VideoFrame(layout.width, layout.height, layout.format)
     for plane, samples in zip(frame.planes, planes, strict=True):
-        rows = np.zeros((plane.height, plane.line_size), np.uint8)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         rows[:, : samples.shape[1]] = samples
-        plane.update(rows)
     frame.colorspace = layout.matrix
     if layout.full_range is not None:
         frame.color_range = 2 if layout.full_range else 1

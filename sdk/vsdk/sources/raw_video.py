@@ -92,9 +92,9 @@ class RawVideo(RecordedSource):
     ) -> None:
         self._raw = RawFormat.parse(raw) if isinstance(raw, str) else raw
         self._stream = ByteStream(file, name, timeout=timeout)
-        super().__init__(name, self._frames(name), frame_rate=self._raw.frame_rate, frame_count=None)
+        super().__init__(name, self._take(name), frame_rate=self._raw.frame_rate, frame_count=None)
 
-    def _frames(self, name: str) -> Generator[Frame, None, None]:
+    def _take(self, name: str) -> Generator[Frame, None, None]:
         layout, rate = self._raw.layout, self._raw.frame_rate
         converter = RgbConverter()
         number = 0
