@@ -253,6 +253,7 @@ class Stream:
             self._stop.set()
             if isinstance(self.source, LiveSource):  # may be closed while it is read
                 self.source.close()
+            self.source.interrupt()
             self._reader.join(0.8)
             if not self._reader.alive:  # the thread that reads owns the source until it is done
                 self.source.close()

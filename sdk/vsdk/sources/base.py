@@ -64,6 +64,9 @@ class Source(abc.ABC):
     def close(self) -> None:
         """Free what is held. Idempotent."""
 
+    def interrupt(self) -> None:  # noqa: B027 - most sources read without waiting for anybody
+        """End a `read` that another thread waits in, if that can be done; nothing can be read after it."""
+
     @property
     def decode_errors(self) -> int:
         """How many packets or pictures were skipped because they were damaged."""

@@ -52,9 +52,10 @@ class ByteStream:
         if not timeout > 0:
             raise InputError(f"a time-out must be more than 0 seconds, not {timeout}")
         self.name = name
+        self.timeout = timeout
+        """See `ByteStream`; may be changed."""
         self.taken = 0
         """How many bytes were given."""
-        self._timeout = timeout
         self._failure: Error | None = None
         self._stopped = False
         self._kept = file  # a buffered file closes its descriptor when nobody refers to it any more
@@ -112,14 +113,14 @@ class ByteStream:
         self._stopped = True
 
     def _fresh(self, count: int) -> bytes:
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self.timeout
         while not self._stopped:
             data = self._ask(count)
             if data is not None:
                 return data
             if time.monotonic() > deadline:
                 raise SourceTimeoutError(
-                    f"{self.name}: nothing came for {self._timeout:g} s, after {self.taken} bytes",
+                    f"{self.name}: nothing came for {self.timeout:g} s, after {self.taken} bytes",
                     hint="Is the program that writes still running?",
                 )
         raise ClosedError(f"{self.name} is closed")

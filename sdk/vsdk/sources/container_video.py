@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from fractions import Fraction
 from operator import attrgetter
 from typing import Any
@@ -71,7 +71,7 @@ class ContainerVideo(RecordedSource):
         self._label = label
         self._decode_errors = 0
         with pyav_errors(label):
-            container = _open(file, label)
+            container = open_container(file, label)
             try:
                 stream = video_stream(container, label)
                 stream.thread_type = "AUTO"
@@ -161,9 +161,14 @@ class ContainerVideo(RecordedSource):
         logger.debug("%s: damaged packet: %s", self._label, error.strerror)
 
 
-def _open(file: Any, label: str) -> InputContainer:
+def open_container(file: Any, label: str, options: Mapping[str, str] | None = None) -> InputContainer:
+    """Open what stands by itself, with more options of FFmpeg's.
+
+    Raises:
+        SourceUnreadableError: It would have to open other files or addresses.
+    """
     try:
-        container: InputContainer = av.open(file, container_options=_OPTIONS, **TOLERANT)
+        container: InputContainer = av.open(file, container_options={**_OPTIONS, **(options or {})}, **TOLERANT)
         return container
     except av.error.ArgumentError as error:
         raise SourceUnreadableError(

@@ -16,7 +16,7 @@ from .container_video import NOT_SELF_CONTAINED, TOLERANT
 from .live import LiveSource
 from .live_settings import LiveSettings
 
-_PROBING = {"probesize": "1000000", "analyzeduration": "500000", "fpsprobesize": "0"}
+PROBING = {"probesize": "1000000", "analyzeduration": "500000", "fpsprobesize": "0"}
 """Bytes and microseconds that FFmpeg may look at before the first picture; by default it takes its time."""
 
 _SELF_CONTAINED = av.formats_available - NOT_SELF_CONTAINED
@@ -87,7 +87,7 @@ def container_options(address: Address, settings: LiveSettings) -> dict[str, str
     """FFmpeg's options for an address. It ignores unknown ones without a word, so tests look at what they do."""
     family = address.scheme.removesuffix("s")
     options = {
-        **_PROBING,
+        **PROBING,
         "format_whitelist": ",".join(sorted(_FORMATS.get(family, _SELF_CONTAINED))),
         "protocol_whitelist": _PROTOCOLS[address.scheme],
     }

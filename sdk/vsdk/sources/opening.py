@@ -59,7 +59,8 @@ def open_source(
             `gst://PIPELINE`; `"-"` for standard input; an iterable of RGB arrays, uint8 `[height, width, 3]`; or a
             source, which is returned as it is.
         threads: Most threads that the decoder of a video file may use; by default `VideoFile`'s.
-        live: Settings of live sources, which addresses are; others do without.
+        live: Settings of live sources, which addresses are, and standard input where they are given; others do
+            without.
         raw: What the frames on standard input look like, if they come without a container: `"1280x720:bgr24@30"`.
 
     Raises:
@@ -80,7 +81,7 @@ def open_source(
     if isinstance(spec, Source):
         return spec
     if standard_input:
-        return open_standard_input(raw, threads=threads)
+        return open_standard_input(raw, threads=threads, live=live)
     if isinstance(spec, (str, os.PathLike)):
         return _open_named(spec, threads, live)
     if isinstance(spec, int) and not isinstance(spec, bool):

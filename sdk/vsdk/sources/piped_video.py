@@ -59,6 +59,10 @@ class PipedVideo(ContainerVideo):
         with self._input.interruptions():
             return super().read()
 
+    def interrupt(self) -> None:
+        """See `Source.interrupt`."""
+        self._input.stop()
+
 
 class FFmpegInput:
     """The file object that PyAV is given: it cannot be closed, and Ctrl-C ends it.
@@ -71,6 +75,10 @@ class FFmpegInput:
         self._stream = stream
         self._head = b""
         self._interruption: BaseException | None = None
+
+    def stop(self) -> None:
+        """See `ByteStream.stop`."""
+        self._stream.stop()
 
     def read(self, count: int) -> bytes:
         """See `ByteStream.read`."""

@@ -94,20 +94,25 @@ class RawVideo(RecordedSource):
         self._stream = ByteStream(file, name, timeout=timeout)
         super().__init__(name, self._take(name), frame_rate=self._raw.frame_rate, frame_count=None)
 
+    def interrupt(self) -> None:
+        """See `Source.interrupt`."""
+        self._stream.stop()
+
     def _take(self, name: str) -> Generator[Frame, None, None]:
         layout, rate = self._raw.layout, self._raw.frame_rate
         converter = RgbConverter()
         number = 0
         while data := self._stream.read_whole(layout.size):
             if len(data) < layout.size:
-                raise _cut_short(name, number, len(data), layout)
+                raise cut_short(name, number, len(data), layout)
             yield Frame(rgb_from(data, layout, converter), number, number / rate, number, 1 / rate, time.monotonic_ns())
             number += 1
         if number == 0:
             raise SourceEmptyError(f"{name} is empty: not one byte came", hint="Does the program that writes run?")
 
 
-def _cut_short(name: str, number: int, count: int, layout: PixelLayout) -> SourceUnreadableError:
+def cut_short(name: str, number: int, count: int, layout: PixelLayout) -> SourceUnreadableError:
+    """The error for a frame of which only so many bytes came."""
     wanted = f"{layout.width}x{layout.height} {layout.format} has {layout.size}"
     return SourceUnreadableError(
         f"{name}: frame {number} has {count} bytes, but {wanted}",
