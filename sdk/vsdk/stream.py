@@ -172,6 +172,7 @@ class Stream:
 
     def _run(self) -> Iterator[Event]:
         self._reader.start()
+        self._stats.begin()
         yield from self._deliver(self.pipeline.begin())
         self._begun = True
         for item in self._reader.items():

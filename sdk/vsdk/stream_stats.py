@@ -34,6 +34,10 @@ class StreamStats:
         self._settled = 0  # of those, how many are now, but their events have not been delivered
         self._latencies: deque[float] = deque(maxlen=MOST_LATENCIES)
 
+    def begin(self) -> None:
+        """The stream begins: seconds are counted from here."""
+        self._started = self._last = time.monotonic()
+
     def take(self, captured_ns: int) -> None:
         """A frame goes into the pipeline."""
         self.frames += 1

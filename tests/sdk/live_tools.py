@@ -23,9 +23,12 @@ from vsdk.sources.live import LiveSource
 from vsdk.sources.live_settings import LiveSettings
 
 QUICK = LiveSettings(
-    connect_timeout=3.0, read_timeout=1.0, stall_after=0.4, first_delay=0.1, longest_delay=0.5, reconnect_for=60.0
+    connect_timeout=3.0, read_timeout=1.5, stall_after=0.5, first_delay=0.1, longest_delay=0.5, reconnect_for=60.0
 )
-"""Time-outs for tests, which fail on purpose; still long for a loaded machine."""
+"""Time-outs for servers that fail on purpose. A loaded machine can exceed them: there may be more faults than made."""
+
+STEADY = LiveSettings(connect_timeout=30.0, read_timeout=30.0, stall_after=30.0, first_delay=0.1, longest_delay=0.5)
+"""Time-outs for servers that do not fail."""
 
 PATIENCE = 60.0
 """Seconds to wait for what must come: only a failing test waits so long."""

@@ -19,7 +19,7 @@ from fractions import Fraction
 import psutil
 import pytest
 from camera_server import USER
-from live_tools import PATIENCE, QUICK, Taken, TestCamera, running_camera, shown_number, wait_until
+from live_tools import PATIENCE, QUICK, STEADY, Taken, TestCamera, running_camera, shown_number, wait_until
 
 from vsdk.errors import (
     SourceDeniedError,
@@ -34,7 +34,7 @@ from vsdk.sources.live_settings import LiveSettings
 from vsdk.sources.network import open_network
 
 SCHEMES = ("tcp", "http", "rtsp")
-ONCE = replace(QUICK, reconnect_for=0.0)
+ONCE = replace(STEADY, reconnect_for=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def check_frames(frames: list[Frame]) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_frames_come_with_their_stamps(camera: TestCamera, opening: ExitStack, scheme: str) -> None:
-    taken = taken_from(opening, camera.url(scheme))
+    taken = taken_from(opening, camera.url(scheme), STEADY)
     taken.frame(20)
     check_frames(taken.frames)
     for earlier, later in itertools.pairwise(taken.frames):
@@ -86,7 +86,7 @@ def test_frames_come_with_their_stamps(camera: TestCamera, opening: ExitStack, s
 
 
 def test_without_stamps_the_machines_clock_counts(camera: TestCamera, opening: ExitStack) -> None:
-    taken = taken_from(opening, camera.url("http", "/mjpeg"))
+    taken = taken_from(opening, camera.url("http", "/mjpeg"), STEADY)
     taken.frame(10)
     check_frames(taken.frames)
     assert {frame.pts for frame in taken.frames} == {None}
@@ -100,36 +100,36 @@ def test_it_comes_back_from_whatever_happens(camera: TestCamera, opening: ExitSt
     taken = taken_from(opening, camera.url(scheme))
     taken.frame(2)
     camera.drop()
-    taken.state("reconnecting")
-    assert taken.frame().generation == 1
+    before = taken.state("reconnecting").generation
+    assert taken.frame().generation > before
     camera.die()
     refused = taken.until(lambda item: isinstance(item, SourceState) and item.attempt == 2)
     assert isinstance(refused, SourceState)
     assert refused.message == "Connection refused"
     camera.revive()
-    assert taken.state("live").generation == 2
+    assert taken.state("live").generation > refused.generation
     taken.frame()
     camera.set("paused", True)
     taken.state("stalled")
     lost = taken.state("reconnecting")
-    assert "nothing arrived within 1 s" in lost.message
+    assert "nothing arrived within 1.5 s" in lost.message
     camera.set("paused", False)
-    assert taken.state("live").generation == 3
+    assert taken.state("live").generation > lost.generation
     taken.frame()
     camera.set("silent", True)
     camera.drop()
-    taken.state("reconnecting")
-    late = taken.state("reconnecting")
-    assert late.attempt == 2
+    late = taken.until(lambda item: isinstance(item, SourceState) and item.attempt == 2)
+    assert isinstance(late, SourceState)
+    assert "nothing arrived within 3 s" in late.message
     camera.set("silent", False)
     taken.frame()
     check_frames(taken.frames)
-    assert taken.source.reconnects == 4
+    assert taken.source.reconnects >= 4
     assert {state.source for state in taken.states} == {taken.source.info.name}
 
 
 def test_a_change_of_the_size_is_a_new_generation(camera: TestCamera, opening: ExitStack) -> None:
-    taken = taken_from(opening, camera.url("tcp"))
+    taken = taken_from(opening, camera.url("tcp"), STEADY)
     taken.frame(2)
     camera.set("size", [192, 96])
     changed = taken.state("live")
@@ -143,7 +143,7 @@ def test_a_change_of_the_size_is_a_new_generation(camera: TestCamera, opening: E
 
 
 def test_stamps_that_go_back_or_leap_are_a_new_generation(camera: TestCamera, opening: ExitStack) -> None:
-    taken = taken_from(opening, camera.url("tcp"))
+    taken = taken_from(opening, camera.url("tcp"), STEADY)
     taken.frame(2)
     for shift, why in ((-1000, "went back"), (2000, "leapt ahead")):
         camera.set("shift", shift)
@@ -155,18 +155,18 @@ def test_stamps_that_go_back_or_leap_are_a_new_generation(camera: TestCamera, op
 
 
 def test_damaged_packets_do_not_end_it(camera: TestCamera, opening: ExitStack) -> None:
-    taken = taken_from(opening, camera.url("tcp"))
+    taken = taken_from(opening, camera.url("tcp"), STEADY)
     taken.frame(2)
     camera.set("damaged", True)
     taken.frame(10)
     camera.set("damaged", False)
     wait_until(lambda: taken.frame().number > 30)
-    assert [state.state for state in taken.states if state.state not in ("live", "stalled")] == ["connecting"]
+    assert [state.state for state in taken.states if state.state != "live"] == ["connecting"]
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
 def test_a_password_opens_the_door_and_is_not_seen(camera: TestCamera, opening: ExitStack, scheme: str) -> None:
-    taken = taken_from(opening, camera.url(scheme, "/locked", credentials=True))
+    taken = taken_from(opening, camera.url(scheme, "/locked", credentials=True), STEADY)
     taken.frame()
     shown = f"{taken.source.info!r} {taken.states!r}"
     assert USER not in shown
@@ -236,7 +236,7 @@ def test_a_playlist_cannot_open_files(opening: ExitStack) -> None:
 
 
 def test_a_source_that_is_lost_does_not_disturb_another(camera: TestCamera, opening: ExitStack) -> None:
-    steady = taken_from(opening, camera.url("tcp"), replace(QUICK, policy="every"))
+    steady = taken_from(opening, camera.url("tcp"), replace(STEADY, policy="every"))
     steady.frame()
     with running_camera() as other:
         failing = taken_from(opening, other.url("tcp"))
@@ -257,7 +257,7 @@ def test_closing_returns_within_a_second_wherever_it_is(camera: TestCamera, open
     camera.set("silent", True)
     for scheme in SCHEMES:
         source = open_network(camera.url(scheme), QUICK)
-        time.sleep(0.1)  # it is connecting
+        assert source.take(0.1) is not None  # it is connecting
         started = time.monotonic()
         source.close()
         assert time.monotonic() - started < 1
@@ -274,7 +274,7 @@ def test_nothing_is_left_behind(camera: TestCamera) -> None:
             taken.state("reconnecting")
             taken.frame()
         with ExitStack() as opening, pytest.raises(SourceDeniedError):
-            taken_from(opening, camera.url("http", "/locked")).state("live")
+            taken_from(opening, camera.url("http", "/locked"), STEADY).state("live")
 
     def threads() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith("vsdk-")]

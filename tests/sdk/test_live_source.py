@@ -79,6 +79,7 @@ class Scenario:
         self._patient = patient
         self.source = LiveSource("camera", self._connect, settings)
         self.taken = Taken(self.source)
+        self.taken.state("connecting")
 
     def next(self, **how: bool) -> Scripted:
         """The next connection; it waits long for what the test will put in."""
@@ -150,6 +151,22 @@ def test_states_and_frames_come_in_the_order_in_which_they_happened(scenario: Sc
     ]
     assert (scenario.source.reconnects, scenario.source.generation) == (2, 2)
     assert all(state.source == "camera" for state in scenario.taken.states)
+
+
+def test_nothing_happens_before_somebody_reads() -> None:
+    called = threading.Event()
+
+    def connect() -> Connection:
+        called.set()
+        return Scripted()
+
+    with LiveSource("camera", connect, SETTINGS) as source:
+        assert not called.wait(0.1)
+        state = source.take(PATIENCE)
+        assert isinstance(state, SourceState)
+        assert state.state == "connecting"
+        assert called.wait(PATIENCE)
+    LiveSource("camera", connect, SETTINGS).close()
 
 
 def test_one_thread_makes_uses_and_closes_a_connection(scenario: Scenario) -> None:

@@ -39,9 +39,9 @@ class SourceInfo:
 class Source(abc.ABC):
     """A sequence of frames that can be read once.
 
-    A source is opened by its constructor, which raises at once when there is nothing to read; that of a live one
-    returns at once and goes on trying. It is then used by one thread at a time: `read` and `close` are not to be called
-    at the same moment, except those of live sources. It is a context manager and an iterator over its frames.
+    A source is opened by its constructor, which raises at once when there is nothing to read; a live one connects when
+    it is first read, and goes on trying. It is then used by one thread at a time: `read` and `close` are not to be
+    called at the same moment, except those of live sources. It is a context manager and an iterator over its frames.
     """
 
     @property

@@ -28,7 +28,7 @@ MOST_PIXELS = 1 << 26
 """The decoder refuses larger pictures (8192x8192): damaged data ask for absurd ones."""
 
 _NO_TIMESTAMPS = 0x0080  # FFmpeg's AVFMT_NOTIMESTAMPS
-_REACHABLE = "Are the host and the port right, is the sender running, and is the network up?"
+REACHABLE = "Are the host and the port right, is the sender running, and is the network up?"
 
 
 class ContainerConnection(Connection):
@@ -44,6 +44,7 @@ class ContainerConnection(Connection):
         finite: Says of the open container whether it is a recording.
         convert_at_once: Convert every picture when it arrives. For devices, whose pictures lie in buffers of the driver
             that it wants back.
+        hint: What errors advise where nothing answers.
 
     Raises:
         SourceError: There is no connection; the subclass says why.
@@ -58,8 +59,10 @@ class ContainerConnection(Connection):
         read_timeout: float,
         finite: Callable[[InputContainer], bool] | None = None,
         convert_at_once: bool = False,
+        hint: str = REACHABLE,
     ) -> None:
-        self._name, self._read_timeout, self._convert_at_once = name, read_timeout, convert_at_once
+        self._name, self._read_timeout, self._hint = name, read_timeout, hint
+        self._convert_at_once = convert_at_once
         with self._errors(connect_timeout):
             self._container = open_container()
             try:
@@ -145,11 +148,11 @@ class ContainerConnection(Connection):
             if isinstance(cause, av.error.InvalidDataError) and time.monotonic() - started >= limit:
                 raise self._too_late(limit) from cause
             if isinstance(cause, OSError) and type(error) is SourceUnreadableError:
-                raise SourceError(error.message, hint=_REACHABLE) from cause
+                raise SourceError(error.message, hint=self._hint) from cause
             raise
 
     def _too_late(self, limit: float) -> SourceTimeoutError:
-        return SourceTimeoutError(f"{self._name}: nothing arrived within {limit:g} s", hint=_REACHABLE)
+        return SourceTimeoutError(f"{self._name}: nothing arrived within {limit:g} s", hint=self._hint)
 
 
 def _prepared(stream: VideoStream) -> VideoStream:

@@ -46,10 +46,11 @@ _CLOSE_SECONDS = 0.7
 class LiveSource(Source):
     """Frames at the world's pace, through one connection after the other.
 
-    The constructor starts to connect and returns at once; whether there is anything to read turns out later, in the
-    states and in `read`. A frame's number counts what was taken in, so frames that were dropped leave gaps; nothing is
-    ever made up for frames that did not come. What is tried again, and when, says `reconnecting.Reconnecting`. A
-    recording that a server sends (`Connection.finite`) is read once, and every frame of it.
+    It connects when it is first read, so that nothing is dropped before anybody is there to take it; whether there is
+    anything to read turns out then, in the states and in `read`. A frame's number counts what was taken in, so frames
+    that were dropped leave gaps; nothing is ever made up for frames that did not come. What is tried again, and when,
+    says `reconnecting.Reconnecting`. A recording that a server sends (`Connection.finite`) is read once, and every frame
+    of it.
 
     Args:
         name: For people, events and errors; without credentials.
@@ -83,11 +84,8 @@ class LiveSource(Source):
         self._next = self._reconnects = self._past_decode_errors = self._unconvertible = 0
         self._failure: BaseException | None = None
         self._over = self._closed = False
-        self._last_frame = time.monotonic()
-        with self._lock:
-            self._say("connecting", attempt=1)
+        self._last_frame = 0.0
         self._supervisor = threading.Thread(target=self._supervise, name="vsdk-supervisor", daemon=True)
-        self._supervisor.start()
 
     @property
     def info(self) -> SourceInfo:
@@ -140,6 +138,7 @@ class LiveSource(Source):
             while True:
                 if self._closed:
                     raise ClosedError(f"{self._name} is closed")
+                self._start()
                 item = self._mailbox.take()
                 if item is not None:
                     break
@@ -173,11 +172,18 @@ class LiveSource(Source):
             self._mailbox.clear()
             self._attention.notify_all()
         deadline = time.monotonic() + _CLOSE_SECONDS
-        self._supervisor.join(_CLOSE_SECONDS)
+        if self._supervisor.ident is not None:
+            self._supervisor.join(_CLOSE_SECONDS)
         if capture is not None:
             capture.join(max(0.0, deadline - time.monotonic()))
 
     # In the reading thread
+
+    def _start(self) -> None:
+        if self._supervisor.ident is None:
+            self._last_frame = time.monotonic()
+            self._say("connecting", attempt=1)
+            self._supervisor.start()
 
     def _converted(self, item: Numbered) -> Frame | None:
         picture = item.picture

@@ -11,7 +11,7 @@ from av.container import InputContainer
 
 from ..errors import SourceUnsupportedError
 from .addresses import Address, parse_address
-from .container_connection import ContainerConnection
+from .container_connection import REACHABLE, ContainerConnection
 from .container_video import NOT_SELF_CONTAINED, TOLERANT
 from .live import LiveSource
 from .live_settings import LiveSettings
@@ -36,6 +36,8 @@ _PROTOCOLS = {
     "udp": "udp",
 }
 """What an address may lead to: a playlist must not open files."""
+
+_TRUST = "Does this machine trust its certificate? Otherwise verify_tls=False (--no-verify-tls) does without."
 
 
 def open_network(address: Address | str, settings: LiveSettings | None = None) -> LiveSource:
@@ -62,6 +64,7 @@ def open_network(address: Address | str, settings: LiveSettings | None = None) -
             connect_timeout=how.connect_timeout,
             read_timeout=how.read_timeout,
             finite=_is_recording if where.scheme in ("http", "https") else None,
+            hint=f"{REACHABLE} {_TRUST}" if where.scheme in ("rtsps", "https") and how.verify_tls else REACHABLE,
         )
 
     return LiveSource(where.name, connect, how)
