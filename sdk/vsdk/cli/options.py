@@ -17,7 +17,9 @@ class PrecisionName(str, Enum):
     INT8 = "int8"
 
 
-SourceName = Annotated[str, typer.Argument(help="A video file or a folder of images.", show_default=False)]
+SourceName = Annotated[
+    str, typer.Argument(help="A video file, a folder of images, or an address such as rtsp://...", show_default=False)
+]
 BundleFolder = Annotated[
     Path | None, typer.Option(help="Bundle folder; by default the model that ships with vsdk.", show_default=False)
 ]

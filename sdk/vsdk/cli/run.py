@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from . import operations, remembering
+from . import live_options, operations, remembering
 from .console import examples, stderr
 from .frame_progress import FrameProgress
+from .live_status import LiveStatus
 from .options import (
     BundleFolder,
     DeviceName,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from ..gate import GateSettings
     from ..pipeline import FeatureHook
     from ..sinks.base import Sink
+    from ..sources.base import Source
+    from ..sources.live_settings import LiveSettings
 
 EXAMPLES = examples(
     ("vsdk run video.mp4", "Find the scenes of a video with the model that ships with vsdk."),
@@ -40,6 +43,7 @@ EXAMPLES = examples(
     ("vsdk run pictures/ --bundle clip-bundle --features cls.npz", "A folder of images, your own bundle, its vectors."),
     ("vsdk run video.mp4 --jsonl - --quiet | jq .", "Events to another program."),
     ("vsdk run video.mp4 --jsonl events.jsonl --jsonl-rotate 1d,keep=30", "A file a day, of the last month."),
+    ("vsdk run rtsp://10.0.0.7/main --jsonl -", "A camera, until Ctrl-C; its name and password go before the host."),
     ("vsdk run monday.mp4 --memory-state camera.memory", "Remember; a later run with the same file goes on from it."),
 )
 ROWS = 30
@@ -77,28 +81,50 @@ def run(
         ),
     ] = None,
     verify: Verify = False,
+    transport: live_options.Transport = None,
+    policy: live_options.Policy = None,
+    max_fps: live_options.MaxFps = None,
+    connect_timeout: live_options.ConnectTimeout = None,
+    read_timeout: live_options.ReadTimeout = None,
+    reconnect_for: live_options.ReconnectFor = None,
+    no_reconnect: live_options.NoReconnect = False,
+    no_verify_tls: live_options.NoVerifyTls = False,
+    stats_every: live_options.StatsEvery = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find the scenes of a video.
+    """Find the scenes of a video, or of a live source until Ctrl-C.
 
     Without any output file the scenes are only shown as a table.
     """
     from ..loading import load
     from ..memory.memory import MemorySettings
-    from ..sources.opening import open_source
     from ..stream import Stream
 
     if memory_state is not None and not memory:
         raise typer.BadParameter("--memory-state needs the memory; leave out --no-memory")
     asked = operations.Asked.check(jsonl, jsonl_rotate, metrics)
+    live = live_options.live_settings(
+        transport=transport,
+        policy=policy,
+        max_fps=max_fps,
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        reconnect_for=reconnect_for,
+        no_reconnect=no_reconnect,
+        no_verify_tls=no_verify_tls,
+    )
     outputs = (jsonl, sheet, video, features, memory_state)
     refuse_collisions(source, outputs)
     loaded = load(bundle, verify=verify)
     if memory_state is not None:
         remembering.check_state(memory_state, loaded)
-    frames = open_source(source, threads=threads)
+    frames = _open(source, threads, live)
     summary = _Summary()
-    progress = FrameProgress(frames.info.name, frames.info.frame_count, "scenes", disable=quiet)
+    progress: FrameProgress | LiveStatus
+    if frames.info.live:
+        progress = LiveStatus(frames, disable=quiet)
+    else:
+        progress = FrameProgress(frames.info.name, frames.info.frame_count, "scenes", disable=quiet)
 
     def taken(number: int, seconds: float) -> None:
         progress.take(summary.scenes)
@@ -120,6 +146,7 @@ def run(
             sinks=[*sinks, *watchers.sinks],
             on_features=watchers.with_features(on_features),
             on_frame=taken,
+            stats_every=stats_every,
         )
         opened.pop_all()  # from here on the stream owns the source and the sinks
     with progress, stream, remembering.KeptMemory(memory_state, stream.memory) as kept:
@@ -131,11 +158,23 @@ def run(
             elif event.type == "end":
                 summary.end = event
                 progress.finish(summary.scenes)
+            if isinstance(progress, LiveStatus):
+                progress.tell(event)
     if not quiet:
         summary.show(progress.seconds)
         if stream.memory is not None:
             remembering.show(stream.memory)
         show_written(outputs)
+
+
+def _open(source: str, threads: int | None, live: LiveSettings | None) -> Source:
+    from ..sources.opening import open_source
+
+    opened = open_source(source, threads=threads, live=live)
+    if live is not None and not opened.info.live:
+        opened.close()
+        raise typer.BadParameter(f"{opened.info.name} is not live, so options of live sources have no meaning")
+    return opened
 
 
 def _open_sinks(
