@@ -17,51 +17,51 @@ from vsdk.sources.gst_errors import parse_error, running_error
 from vsdk.sources.gst_pipeline import parse_pipeline
 from vsdk.sources.opening import open_source
 
+ADDED = " ! videoconvert ! appsink name=vsdk"
+
 
 @pytest.mark.parametrize(
-    ("text", "name", "elements", "ends_in_appsink"),
+    ("text", "name", "elements", "ending"),
     [
-        ("gst://videotestsrc", "gst://videotestsrc", ("videotestsrc",), False),
+        ("gst://videotestsrc", "gst://videotestsrc", ("videotestsrc",), ADDED),
         (
             "GST://  v4l2src device=/dev/video0 ! image/jpeg,width=1280 ! jpegdec",
             "gst://v4l2src device=/dev/video0",
             ("v4l2src", "jpegdec"),
-            False,
+            ADDED,
         ),
         (
             "gst://nvarguscamerasrc sensor-id=1 ! nvvidconv ! video/x-raw,format=BGRx ! appsink max-buffers=1",
             "gst://nvarguscamerasrc sensor-id=1",
             ("nvarguscamerasrc", "nvvidconv", "appsink"),
-            True,
+            " name=vsdk",
         ),
         (
             'gst://rtspsrc location="rtsp://admin:s3cr3t@10.0.0.7/main" user-pw=s3cr3t ! rtph264depay',
             "gst://rtspsrc rtsp://***@10.0.0.7/main",
             ("rtspsrc", "rtph264depay"),
-            False,
+            ADDED,
         ),
         (
             "gst://rtspsrc user-pw=s3cr3t location=rtsp://10.0.0.7/main ! queue ! queue",
             None,
             ("rtspsrc", "queue"),
-            False,
+            ADDED,
         ),
-        ("gst://rtspsrc location=rtsp://admin:s3c/r3t@10.0.0.7/main", "gst://rtspsrc", ("rtspsrc",), False),
-        ("gst://v4l2src device=rtsp://admin:s3cr3t@10.0.0.7", "gst://v4l2src", ("v4l2src",), False),
-        ("gst://rtspsrc user-pw=my s3cr3t ! queue", "gst://rtspsrc", ("rtspsrc", "queue"), False),
-        ("gst://rtspsrc user-pw='a ! s3cr3t' ! queue", "gst://rtspsrc", ("rtspsrc", "queue"), False),
-        (r"gst://rtspsrc user-pw=a\ !\ s3cr3t ! queue", "gst://rtspsrc", ("rtspsrc", "queue"), False),
-        ("gst://( videotestsrc ! tee )", "gst://pipeline", ("tee",), False),
+        ("gst://rtspsrc location=rtsp://admin:s3c/r3t@10.0.0.7/main", "gst://rtspsrc", ("rtspsrc",), ADDED),
+        ("gst://v4l2src device=rtsp://admin:s3cr3t@10.0.0.7", "gst://v4l2src", ("v4l2src",), ADDED),
+        ("gst://rtspsrc user-pw=my s3cr3t ! queue", "gst://rtspsrc", ("rtspsrc", "queue"), ADDED),
+        ("gst://rtspsrc user-pw='a ! s3cr3t' ! queue", "gst://rtspsrc", ("rtspsrc", "queue"), ADDED),
+        (r"gst://rtspsrc user-pw=a\ !\ s3cr3t ! queue", "gst://rtspsrc", ("rtspsrc", "queue"), ADDED),
+        ("gst://( videotestsrc ! tee )", "gst://pipeline", ("tee",), ADDED),
     ],
 )
-def test_what_is_understood_and_shown(
-    text: str, name: str | None, elements: tuple[str, ...], ends_in_appsink: bool
-) -> None:
+def test_what_is_understood_and_shown(text: str, name: str | None, elements: tuple[str, ...], ending: str) -> None:
     pipeline = parse_pipeline(text)
     assert pipeline.name == (name or "gst://rtspsrc rtsp://10.0.0.7/main")
     assert pipeline.elements == elements
-    assert pipeline.ends_in_appsink == ends_in_appsink
-    assert pipeline.description == text[6:].strip()
+    assert pipeline.description == text[6:].strip() + ending
+    assert pipeline.sink == "vsdk"
     assert "s3cr3t" not in repr(pipeline)
 
 

@@ -18,6 +18,7 @@ _TOKEN = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')+|(
 _ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _PROPERTY = re.compile(r"(?P<key>[A-Za-z][A-Za-z0-9_-]*)=(?P<value>.*)", re.DOTALL)
 _HARMLESS = re.compile(r"[\w./:-]{1,80}")
+_SINK = "vsdk"
 _SHOWN = {"device", "device-index", "sensor-id", "sensor_id", "pattern"}
 _ADDRESSES = {"location", "uri"}
 _EXAMPLE = "For instance 'gst://v4l2src device=/dev/video0 ! jpegdec', in quotes because of the ! in it."
@@ -30,14 +31,14 @@ class GstPipeline:
     Attributes:
         name: What may be shown of it: its first element, and which device or address that reads.
         elements: Those of its elements that stand at its beginning or after a `!`.
-        ends_in_appsink: Whether it brings along the `appsink` from which frames are taken.
-        description: All of it, for GStreamer alone. It is not shown in `repr`.
+        sink: The name of the `appsink` at its end, from which frames are taken.
+        description: All of it with such an end, for GStreamer alone. It is not shown in `repr`.
         values: What its properties are set to; see `harmless`.
     """
 
     name: str
     elements: tuple[str, ...]
-    ends_in_appsink: bool
+    sink: str
     description: str = field(repr=False)
     values: frozenset[str] = field(repr=False)
 
@@ -63,14 +64,19 @@ def parse_pipeline(text: str) -> GstPipeline:
     # Only where an element must stand: elsewhere a word may be the rest of a password whose quotes are missing.
     followers = [token for before, token in zip(["!", *tokens], tokens, strict=False) if before == "!"]
     elements = tuple(dict.fromkeys(token for token in followers if _ELEMENT.fullmatch(token)))
+    sink, ending = _ending(tokens)
+    return GstPipeline(_name(tokens), elements, sink, description + ending, frozenset(_hidden_values(tokens, elements)))
+
+
+def _ending(tokens: list[str]) -> tuple[str, str]:
+    """The name of the appsink at the end, and what has to be added so that there is one of this name."""
     last = max((place for place, token in enumerate(tokens) if token == "!"), default=-1) + 1
-    return GstPipeline(
-        name=_name(tokens),
-        elements=elements,
-        ends_in_appsink=tokens[last : last + 1] == ["appsink"],
-        description=description,
-        values=frozenset(_hidden_values(tokens, elements)),
-    )
+    if tokens[last : last + 1] != ["appsink"]:
+        return _SINK, f" ! videoconvert ! appsink name={_SINK}"
+    names = [
+        match["value"] for token in tokens[last:] if (match := _PROPERTY.fullmatch(token)) and match["key"] == "name"
+    ]
+    return (_unquoted(names[-1]), "") if names else (_SINK, f" name={_SINK}")
 
 
 def _name(tokens: list[str]) -> str:

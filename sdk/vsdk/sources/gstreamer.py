@@ -43,7 +43,6 @@ MATRICES = {1: 0, 2: 4, 3: 1, 4: 6, 5: 7, 6: 9}
 QUEUED = 4
 """Pictures that wait in GStreamer where none may be dropped; then the pipeline waits."""
 
-_SINK = "vsdk"
 _SLICE = 0.1
 _NANOSECOND = Fraction(1, 1_000_000_000)
 
@@ -109,18 +108,19 @@ class GstConnection(Connection):
 
     def close(self) -> None:
         """See `Connection.close`."""
-        self._pipeline.set_state(self._gi.gst.State.NULL)
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            pipeline.set_state(self._gi.gst.State.NULL)
+        self._sink = self._bus = self._first = None  # which hold descriptors until they are forgotten
 
     def _built(self) -> tuple[Any, Any]:
         """The pipeline, and the element from which pictures are taken."""
         gst = self._gi.gst
-        ending = "" if self._text.ends_in_appsink else " ! videoconvert ! appsink"
         try:
-            pipeline = gst.parse_launch(f"{self._text.description}{ending} name={_SINK}")
+            pipeline = gst.parse_launch(self._text.description)
         except self._gi.glib.Error as error:  # as the cause it would repeat properties
             raise parse_error(self._text, error) from None
-        sink = pipeline if pipeline.get_name() == _SINK else pipeline.get_by_name(_SINK)
-        return pipeline, sink
+        return pipeline, pipeline.get_by_name(self._text.sink)
 
     def _start(self) -> None:
         states, returns = self._gi.gst.State, self._gi.gst.StateChangeReturn
