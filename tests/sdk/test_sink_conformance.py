@@ -1,7 +1,8 @@
-"""What every sink must do. A new sink is one that passes this; add it to `SINKS`."""
+"""What every sink must do. A new sink is one that passes this; add it to `SINKS`, or to `NETWORK` if it has no file."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,13 +21,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsdk.events import End, Event, Mask, Scene, Start
+from vsdk.events import End, Event, Mask, MemoryUpdate, Scene, SourceState, Start, Stats
 from vsdk.frame import Frame
 from vsdk.sinks.annotated_video import AnnotatedVideo
 from vsdk.sinks.base import Sink
 from vsdk.sinks.contact_sheet import ContactSheet
 from vsdk.sinks.features import FeaturesFile
 from vsdk.sinks.jsonl import JsonLines
+from vsdk.sinks.metrics import Metrics
+from vsdk.sinks.mqtt import Mqtt
 from vsdk.sinks.rotating_jsonl import RotatingJsonLines
 from vsdk.sinks.rotation import Rotation
 from vsdk.sinks.tracked_video import TrackedVideo
@@ -49,6 +52,25 @@ def pictures_in(path: Path) -> int:
 def frames_in(path: Path) -> int:
     with av.open(str(path)) as container:
         return sum(1 for _ in container.decode(video=0))
+
+
+@contextlib.contextmanager
+def published(tmp_path: Path) -> Iterator[tuple[Sink, str]]:
+    from mqtt_broker import TestBroker  # here, because the processes below need no broker
+
+    broker = TestBroker(tmp_path)
+    yield Mqtt(broker.url(), "cam"), f"mqtt://127.0.0.1:{broker.port}/test"
+    broker.stop()
+
+
+@contextlib.contextmanager
+def measured(tmp_path: Path) -> Iterator[tuple[Sink, str]]:
+    metrics = Metrics(0)
+    yield metrics, f"127.0.0.1:{metrics.port}"
+
+
+NETWORK = {"mqtt": published, "metrics": measured}
+"""Sinks without a file: how one is opened, and what its errors call it."""
 
 
 def features_in(path: Path) -> int:
@@ -116,6 +138,17 @@ def case(request: pytest.FixtureRequest) -> Case:
     return SINKS[request.param]
 
 
+@pytest.fixture(params=[*SINKS, *NETWORK], ids=str)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Sink, str]]:
+    """Any sink, with or without a file, and what its errors call it."""
+    if request.param in SINKS:
+        case = SINKS[request.param]
+        yield case.make(tmp_path / case.name), case.name
+    else:
+        with NETWORK[request.param](tmp_path) as sink_and_name:
+            yield sink_and_name
+
+
 def test_a_place_that_cannot_be_written_is_refused_at_once(case: Case, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -143,13 +176,16 @@ def test_closing_finishes_the_file_and_may_be_repeated(case: Case, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path], "nothing else is left behind"
 
 
-def test_after_closing_nothing_is_taken(case: Case, tmp_path: Path) -> None:
-    sink = case.make(tmp_path / case.name)
+def test_after_closing_nothing_is_taken(opened: tuple[Sink, str]) -> None:
+    sink, name = opened
+    feed(sink)
+    sink.write_event(End("end", 20, 10, 2))
     sink.close()
-    with pytest.raises(ClosedError, match=case.name):
+    sink.close()
+    with pytest.raises(ClosedError, match=name):
         sink.write_event(scene(0))
     if sink.wants_frames:
-        with pytest.raises(ClosedError, match=case.name):
+        with pytest.raises(ClosedError, match=name):
             sink.write_frame(Frame(PICTURE, 0, Fraction(0), 0, Fraction(1, 25), 0))
 
 
@@ -190,7 +226,48 @@ def test_a_link_is_followed(case: Case, tmp_path: Path) -> None:
     assert case.count(tmp_path / "real" / case.name) > 0
 
 
-def test_it_may_be_closed_from_another_thread(case: Case, tmp_path: Path) -> None:
+def test_every_event_is_taken_without_waiting(opened: tuple[Sink, str]) -> None:
+    sink, _ = opened
+    with sink:
+        begin = time.monotonic()
+        for event in (
+            Start("cam", "nano", "", ""),
+            SourceState("cam", "live"),
+            Stats("cam", 1, 0, 0, 0, 0, 1.0, None, None, 1.0),
+            scene(0),
+            MemoryUpdate(0, 0, 1, 32),
+            mask(0),
+            End("closed", 1, 1, 1),
+        ):
+            sink.write_event(event)
+        assert time.monotonic() - begin < 2
+
+
+def test_a_sink_is_closed_when_its_block_ends(opened: tuple[Sink, str]) -> None:
+    sink, name = opened
+    with pytest.raises(RuntimeError, match="elsewhere"), sink:
+        raise RuntimeError("something elsewhere")
+    with pytest.raises(ClosedError, match=name):
+        sink.write_event(scene(0))
+
+
+def test_a_sink_may_be_closed_while_another_thread_writes(opened: tuple[Sink, str]) -> None:
+    sink, _ = opened
+    feed(sink)
+
+    def close() -> None:
+        with contextlib.suppress(SinkError):  # a broker may be slower than the thread that writes
+            sink.close()
+
+    closer = threading.Timer(0.05, close)
+    closer.start()
+    with pytest.raises(ClosedError):  # noqa: PT012
+        for index in range(2, 1_000_000):
+            sink.write_event(scene(index))
+    closer.join()
+
+
+def test_a_file_closed_from_another_thread_can_be_read(case: Case, tmp_path: Path) -> None:
     path = tmp_path / case.name
     sink = case.make(path)
     feed(sink)
