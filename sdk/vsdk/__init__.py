@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .encoder import Encoder, Features, TextEncoder
     from .errors import Error
+    from .event_queue import StreamEvent
     from .events import End, Event, Mask, MemoryUpdate, Scene, SceneFeatures, SourceState, Start, Stats
     from .frame import Frame
     from .gate import Gate, GateSettings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .sources.base import Source, SourceInfo
     from .sources.opening import open_source as open  # noqa: A004
     from .stream import Stream
+    from .streams import Streams
     from .tracking.detections import to_supervision
     from .tracking.tracked import TrackedObject
     from .tracking.tracker import Tracker
@@ -74,6 +76,8 @@ _WHERE = {
     "State": "vsdk_runtimes",
     "Stats": "vsdk.events",
     "Stream": "vsdk.stream",
+    "StreamEvent": "vsdk.event_queue",
+    "Streams": "vsdk.streams",
     "TextEncoder": "vsdk.encoder",
     "TrackedObject": "vsdk.tracking.tracked",
     "Tracker": "vsdk.tracking.tracker",
@@ -116,6 +120,8 @@ __all__ = [
     "State",
     "Stats",
     "Stream",
+    "StreamEvent",
+    "Streams",
     "TextEncoder",
     "TrackedObject",
     "Tracker",

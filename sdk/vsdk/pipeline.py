@@ -18,11 +18,12 @@ from vsdk_runtimes import Bundle, Precision
 from vsdk_runtimes.errors import ClosedError, InputError
 
 from .encoder import Encoder, FrameFeatures
+from .engines import Engines
 from .events import End, Event, Scene, SceneFeatures, Start
 from .frame import Frame, Image
 from .gate import Blocks, Gate, GateSettings, block_means
 from .loading import load
-from .memory.memory import Memory, MemorySettings
+from .memory.memory import Memory, MemorySettings, is_wanted
 from .scene_tilling import SceneTilling, SceneTillingSettings
 from .segment import EvenSample
 from .settings import gate_settings, scene_settings
@@ -80,6 +81,8 @@ class Pipeline:
             each object. It stays the caller's: prompt it before `push`, with the same picture, and close it.
         source: Name that the start event carries.
         on_features: Called for each frame once its features are known.
+        engines: Loaded networks that several pipelines share; they stay the caller's. `bundle`, `device`, `engine`,
+            `precision`, `threads` and `memory` are then theirs.
 
     Attributes:
         memory: What is remembered; None without a memory. It stays readable when a stream has ended, until the next
@@ -111,14 +114,19 @@ class Pipeline:
         tracker: Tracker | None = None,
         source: str = "pushed frames",
         on_features: FeatureHook | None = None,
+        engines: Engines | None = None,
     ) -> None:
         if batch < 1:
             raise InputError(f"batch must be at least 1, not {batch}")
+        if engines is not None:
+            bundle, memory = engines.bundle, engines.memory
         self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
-        settings = memory if isinstance(memory, MemorySettings) else None
-        remembers = settings is not None or (memory is True and self.bundle.has("bridge"))
-        self.encoder = Encoder(
-            self.bundle, device=device, engine=engine, precision=precision, threads=threads, patches=remembers
+        remembers = is_wanted(memory, self.bundle)
+        self._engines = engines
+        self.encoder = (
+            Encoder(self.bundle, device=device, engine=engine, precision=precision, threads=threads, patches=remembers)
+            if engines is None
+            else engines.encoder
         )
         self.memory: Memory | None = None
         if remembers:
@@ -128,8 +136,9 @@ class Pipeline:
                 engine=engine,
                 precision=precision,
                 threads=threads,
-                settings=settings,
+                settings=memory if isinstance(memory, MemorySettings) else None,
                 encoder=self.encoder,
+                session=None if engines is None else engines.bridge,
             )
         self.gate = Gate(gate or gate_settings(self.bundle))
         self.scenes = SceneTilling(scenes or scene_settings(self.bundle))
@@ -261,11 +270,12 @@ class Pipeline:
         return event
 
     def close(self) -> None:
-        """Free the engines. Idempotent."""
+        """Free the engines, unless they are shared. Idempotent."""
         self._closed = True
         if self.memory is not None:
             self.memory.close()
-        self.encoder.close()
+        if self._engines is None:
+            self.encoder.close()
 
     def _start(self) -> Start:
         self._started = True

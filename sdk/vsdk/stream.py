@@ -23,6 +23,7 @@ from typing import Literal
 from vsdk_runtimes import Bundle, Precision
 from vsdk_runtimes.errors import ClosedError, Error
 
+from .engines import Engines
 from .events import End, Event, SourceState, how_it_ended
 from .frame import Frame, Image
 from .gate import GateSettings
@@ -78,6 +79,7 @@ class Stream:
         live: Settings of the source where it is live and named by its address.
         stats_every: Seconds between two `Stats` events, of which there is also one before the end. 0 gives none; None
             is 5 for live sources and 0 for others.
+        engines: Loaded networks that several streams share, see `Pipeline`.
 
     Example:
         ```python
@@ -111,6 +113,7 @@ class Stream:
         on_frame: Callable[[int, float], None] | None = None,
         live: LiveSettings | None = None,
         stats_every: float | None = None,
+        engines: Engines | None = None,
     ) -> None:
         self.source = open_source(source, live=live)
         is_live = self.source.info.live
@@ -128,6 +131,7 @@ class Stream:
                 tracker=tracker,
                 source=self.source.info.name,
                 on_features=self._settle,
+                engines=engines,
             )
         except BaseException:
             self.source.close()
@@ -160,7 +164,12 @@ class Stream:
 
     def close(self) -> None:
         """Stop. Idempotent, callable from any thread, returns within a second. Sinks get an end event."""
-        self._finish("closed")
+        self.finish("closed")
+
+    def stop(self) -> None:
+        """Let the iteration end soon, from any thread, without waiting for it. The stream is still to be closed."""
+        self._stop.set()
+        self.source.interrupt()
 
     def __enter__(self) -> Stream:
         return self
@@ -168,7 +177,7 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish(*how_it_ended(kind, error))
+        self.finish(*how_it_ended(kind, error))
 
     def _run(self) -> Iterator[Event]:
         self._reader.start()
@@ -246,7 +255,8 @@ class Stream:
                 return item
         return None
 
-    def _finish(self, reason: Literal["closed", "interrupted", "error"], message: str = "") -> None:
+    def finish(self, reason: Literal["closed", "interrupted", "error"], message: str = "") -> None:
+        """`close`, with this reason and message in the end event, unless the stream has ended already."""
         with self._closing:
             if self._closed:
                 return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vsdk_runtimes import Bundle, Component, Precision, load
+from vsdk_runtimes import Bundle, Component, Precision, Session, load
 from vsdk_runtimes.errors import BundleSchemaError, InputError
 
 from ..events import Scene
@@ -58,6 +58,7 @@ class MemoryBridge:
         device, engine, precision, threads: As for `vsdk_runtimes.load`.
         eviction: `"merge"` or `"oldest"`; None takes the bundle's. See `vsdk.memory.cache`.
         role: Which bridge, when the bundle has others to compare with.
+        session: The bridge where it is loaded already, for instance for other streams; it stays the caller's.
 
     Raises:
         BundleSchemaError: The bundle has no bridge, or one that does not fit its encoder.
@@ -74,6 +75,7 @@ class MemoryBridge:
         threads: int | None = None,
         eviction: Eviction | None = None,
         role: str = "bridge",
+        session: Session | None = None,
     ) -> None:
         component = bundle.component(role)
         self.bundle = bundle
@@ -81,7 +83,8 @@ class MemoryBridge:
         _, self.frames, self.patches, self.width = _sizes(component, "patches")
         if bundle.has("encoder"):
             _check_encoder(bundle, self.patches, self.width)
-        self.session = load(component, precision=precision, device=device, engine=engine, threads=threads)
+        self._shared = session is not None
+        self.session = session or load(component, precision=precision, device=device, engine=engine, threads=threads)
         self.state = self.session.new_state()
         self.cache: MemoryCache | None = None
         if "mix" in component.spec.inputs:
@@ -154,8 +157,9 @@ class MemoryBridge:
         self.segments = segments
 
     def close(self) -> None:
-        """Free the engine. Idempotent."""
-        self.session.close()
+        """Free the engine, unless it is the caller's. Idempotent."""
+        if not self._shared:
+            self.session.close()
 
     def _take(self, patches: npt.NDArray[np.float32]) -> int:
         """Copy the tokens into the buffer that the engine reads, zeros behind them, and count the frames."""

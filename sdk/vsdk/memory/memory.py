@@ -44,6 +44,11 @@ class MemorySettings:
     precision: Precision | None = None
 
 
+def is_wanted(memory: bool | MemorySettings, bundle: Bundle) -> bool:
+    """Whether streams with this argument remember: settings ask for it, True does where the bundle has a bridge."""
+    return isinstance(memory, MemorySettings) or (memory and bundle.has("bridge"))
+
+
 class Memory:
     """What a pipeline remembers of its stream; `pipeline.memory` and `stream.memory`.
 
@@ -55,6 +60,7 @@ class Memory:
         device, engine, precision, threads: As for `vsdk_runtimes.load`.
         settings: See there.
         encoder: The encoder to search pictures with; None opens one at the first search.
+        session: The bridge where it is loaded already, for instance for other streams; it stays the caller's.
 
     Example:
         ```python
@@ -81,6 +87,7 @@ class Memory:
         threads: int | None = None,
         settings: MemorySettings | None = None,
         encoder: Encoder | None = None,
+        session: Session | None = None,
     ) -> None:
         self.settings = settings or MemorySettings()
         self.bundle = bundle
@@ -90,7 +97,7 @@ class Memory:
             "precision": self.settings.precision or precision,
             "threads": threads,
         }
-        self.bridge = MemoryBridge(bundle, **self._options, eviction=self.settings.eviction)
+        self.bridge = MemoryBridge(bundle, **self._options, eviction=self.settings.eviction, session=session)
         self._encoder = encoder
         self._projector: Session | None = None
         self._lock = threading.RLock()
