@@ -67,6 +67,8 @@ class Worker(Generic[Item]):
             if item is None:
                 return
             if isinstance(item, _Failure):
+                if self._stop.is_set():  # what fails because it is being closed
+                    return
                 raise item.error
             yield item
             self._wanted.release()

@@ -53,14 +53,14 @@ def test_all_waiting_is_finite_by_default() -> None:
         assert getattr(settings, name) < math.inf
 
 
-@given(first=st.floats(0.01, 10), times=st.floats(1, 100), jitter=st.floats(0, 0.99), attempt=st.integers(1, 10**6))
+@given(first=st.floats(0.01, 10), times=st.floats(1, 100), jitter=st.floats(0, 0.99), failures=st.integers(1, 10**6))
 def test_delays_double_up_to_the_longest_and_vary_by_the_jitter(
-    first: float, times: float, jitter: float, attempt: int
+    first: float, times: float, jitter: float, failures: int
 ) -> None:
     settings = LiveSettings(first_delay=first, longest_delay=first * times, jitter=jitter)
-    middle = min(first * 2.0 ** min(attempt - 1, 50), first * times)
+    middle = min(first * 2.0 ** min(failures - 1, 50), first * times)
     for _ in range(5):
-        assert middle * (1 - jitter) * 0.999 <= settings.delay(attempt) <= middle * (1 + jitter) * 1.001
+        assert middle * (1 - jitter) * 0.999 <= settings.delay(failures) <= middle * (1 + jitter) * 1.001
 
 
 STEADY = LiveSettings(first_delay=1, longest_delay=8, jitter=0, reconnect_for=100)
@@ -78,8 +78,9 @@ def wait_after(reconnecting: Reconnecting, failure: BaseException | None, **how:
 def test_what_may_get_better_is_tried_again_for_a_while(failure: Exception | None) -> None:
     reconnecting = Reconnecting(STEADY)
     assert reconnecting.attempt == 1
-    assert wait_after(reconnecting, failure) == 2  # the second try
+    assert wait_after(reconnecting, failure) == 1
     assert reconnecting.attempt == 2
+    assert wait_after(reconnecting, failure) == 2
     assert wait_after(reconnecting, failure) == 4
     assert wait_after(reconnecting, failure) == 8
     assert wait_after(reconnecting, failure, silent=91.0) == 8

@@ -49,8 +49,8 @@ class LiveSource(Source):
     It connects when it is first read, so that nothing is dropped before anybody is there to take it; whether there is
     anything to read turns out then, in the states and in `read`. A frame's number counts what was taken in, so frames
     that were dropped leave gaps; nothing is ever made up for frames that did not come. What is tried again, and when,
-    says `reconnecting.Reconnecting`. A recording that a server sends (`Connection.finite`) is read once, and every frame
-    of it.
+    says `reconnecting.Reconnecting`. A recording that a server sends (`Connection.finite`) is read once, and every
+    frame of it.
 
     Args:
         name: For people, events and errors; without credentials.

@@ -72,8 +72,8 @@ class LiveSettings:
         if self.max_fps is not None and not 0 < self.max_fps < math.inf:
             raise InputError(f"max_fps must be finite and more than 0, not {self.max_fps!r}")
 
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait before the `attempt`-th try in a row, counted from 1; random within `jitter`."""
-        doublings = min(attempt - 1, 64)  # beyond any cap, within any float
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row, counted from 1; random within `jitter`."""
+        doublings = min(failures - 1, 64)  # beyond any cap, within any float
         wait = min(self.first_delay * 2.0**doublings, self.longest_delay)
         return wait * random.uniform(1 - self.jitter, 1 + self.jitter)

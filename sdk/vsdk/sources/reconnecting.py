@@ -23,6 +23,7 @@ class Reconnecting:
 
     def __init__(self, settings: LiveSettings) -> None:
         self.attempt = 1
+        self._failures = 0  # since the last frame
         self._settings = settings
 
     def wait_after(
@@ -38,10 +39,11 @@ class Reconnecting:
             silent: Seconds since the last frame, or since the start.
         """
         self.attempt = 1 if frames else self.attempt + 1
+        self._failures = 1 if frames else self._failures + 1
         if finite or not (failure is None or isinstance(failure, SourceError)):
             return None
         hopeless = isinstance(failure, HOPELESS)
         if hopeless and not ever_frames:
             return None
-        wait = self._settings.longest_delay if hopeless else self._settings.delay(self.attempt)
+        wait = self._settings.longest_delay if hopeless else self._settings.delay(self._failures)
         return wait if silent + wait <= self._settings.reconnect_for else None
