@@ -18,7 +18,37 @@ class PrecisionName(str, Enum):
 
 
 SourceName = Annotated[
-    str, typer.Argument(help="A video file, a folder of images, or an address such as rtsp://...", show_default=False)
+    str,
+    typer.Argument(
+        help="A video file, a folder of images, an address such as rtsp://... or camera://0, or - for standard input.",
+        show_default=False,
+    ),
+]
+
+
+def _checked_raw(text: str | None) -> str | None:
+    """The description of raw frames, if it is one."""
+    if text is not None:
+        from vsdk_runtimes.errors import InputError
+
+        from ..sources.raw_video import RawFormat
+
+        try:
+            RawFormat.parse(text)
+        except InputError as error:
+            raise typer.BadParameter(f"{error.message}. {error.hint}") from error
+    return text
+
+
+RawFrames = Annotated[
+    str | None,
+    typer.Option(
+        "--raw",
+        help="What frames on standard input look like that come without a container, such as 1280x720:bgr24@30.",
+        metavar="WIDTHxHEIGHT:FORMAT@RATE",
+        callback=_checked_raw,
+        show_default=False,
+    ),
 ]
 BundleFolder = Annotated[
     Path | None, typer.Option(help="Bundle folder; by default the model that ships with vsdk.", show_default=False)

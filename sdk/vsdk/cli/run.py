@@ -21,6 +21,7 @@ from .options import (
     JsonLinesFile,
     Precision,
     Quiet,
+    RawFrames,
     SourceName,
     Threads,
     Verify,
@@ -44,6 +45,7 @@ EXAMPLES = examples(
     ("vsdk run video.mp4 --jsonl - --quiet | jq .", "Events to another program."),
     ("vsdk run video.mp4 --jsonl events.jsonl --jsonl-rotate 1d,keep=30", "A file a day, of the last month."),
     ("vsdk run rtsp://10.0.0.7/main --jsonl -", "A camera, until Ctrl-C; its name and password go before the host."),
+    ("my-camera --bgr | vsdk run - --raw 1280x720:bgr24@30", "Frames from another program, here without a container."),
     ("vsdk run monday.mp4 --memory-state camera.memory", "Remember; a later run with the same file goes on from it."),
 )
 ROWS = 30
@@ -80,6 +82,7 @@ def run(
             metavar="FILE",
         ),
     ] = None,
+    raw: RawFrames = None,
     verify: Verify = False,
     transport: live_options.Transport = None,
     policy: live_options.Policy = None,
@@ -118,7 +121,7 @@ def run(
     loaded = load(bundle, verify=verify)
     if memory_state is not None:
         remembering.check_state(memory_state, loaded)
-    frames = _open(source, threads, live)
+    frames = _open(source, threads, live, raw)
     summary = _Summary()
     progress: FrameProgress | LiveStatus
     if frames.info.live:
@@ -167,10 +170,10 @@ def run(
         show_written(outputs)
 
 
-def _open(source: str, threads: int | None, live: LiveSettings | None) -> Source:
+def _open(source: str, threads: int | None, live: LiveSettings | None, raw: str | None) -> Source:
     from ..sources.opening import open_source
 
-    opened = open_source(source, threads=threads, live=live)
+    opened = open_source(source, threads=threads, live=live, raw=raw)
     if live is not None and not opened.info.live:
         opened.close()
         raise typer.BadParameter(f"{opened.info.name} is not live, so options of live sources have no meaning")

@@ -20,6 +20,7 @@ from .options import (
     JsonLinesFile,
     Precision,
     Quiet,
+    RawFrames,
     SourceName,
     Threads,
     Verify,
@@ -75,6 +76,7 @@ def track(
     engine: EngineName = "onnxruntime",
     precision: Precision = None,
     threads: Threads = None,
+    raw: RawFrames = None,
     verify: Verify = False,
     quiet: Quiet = False,
 ) -> None:
@@ -97,7 +99,7 @@ def track(
     if state is not None:
         check_state_target(state)
     prompts = asked.read()
-    frames = open_source(source, threads=threads)
+    frames = open_source(source, threads=threads, raw=raw)
     summary = _Summary()
     progress = FrameProgress(frames.info.name, frames.info.frame_count, "objects in sight", disable=quiet)
     with contextlib.ExitStack() as opened:
