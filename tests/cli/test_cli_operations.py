@@ -1,9 +1,10 @@
-"""`vsdk run` for streams that run for months: JSON lines that rotate, and metrics."""
+"""`vsdk run` for streams that run for months: JSON lines that rotate, metrics, and MQTT."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -13,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mqtt_broker import IN_URL, PASSWORD, TestBroker, broker  # noqa: F401  (the last is a fixture)
 from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
+
+from vsdk.cli.app import app
 
 
 def types_in(path: Path) -> list[str]:
@@ -75,6 +80,43 @@ def test_a_port_in_use_is_a_sentence_and_leaves_earlier_results_alone(
     assert jsonl.read_text() == "what an earlier run wrote\n"
 
 
+def test_events_are_published(clip: Path, broker: TestBroker, vsdk_command: Any) -> None:  # noqa: F811
+    done = vsdk_command("--debug", "run", clip, "--mqtt", broker.url("/cameras"), "--jsonl", "-", "--no-memory")
+    assert done.returncode == 0, done.stderr
+    topic = "cameras/two_scenes.mp4"
+    published = [message.payload.decode() for message in broker.received() if message.topic != f"{topic}/status"]
+    assert published == done.stdout.splitlines()
+    assert broker.received_at(f"{topic}/status") == [b"online", b"offline"]
+    assert [message.topic for message in broker.received()][1:-1] == [
+        f"{topic}/{json.loads(line)['type']}" for line in published
+    ]
+    assert PASSWORD not in done.stdout + done.stderr
+    assert IN_URL not in done.stdout + done.stderr
+
+
+def test_the_address_may_be_given_in_the_environment(clip: Path, broker: TestBroker, vsdk_command: Any) -> None:  # noqa: F811
+    done = vsdk_command("run", clip, "--no-memory", "--quiet", env={**os.environ, "VSDK_MQTT": broker.url()})
+    assert done.returncode == 0, done.stderr
+    assert len(broker.received_at("test/two_scenes.mp4/scene")) == 2
+
+
+def test_a_wrong_password_is_a_sentence_without_it(
+    clip: Path,
+    tmp_path: Path,
+    broker: TestBroker,  # noqa: F811
+    vsdk_command: Any,
+) -> None:
+    jsonl = tmp_path / "events.jsonl"
+    jsonl.write_text("what an earlier run wrote\n")
+    done = vsdk_command("run", clip, "--mqtt", broker.url(user="robot:hunter2"), "--jsonl", jsonl)
+    assert done.returncode == 1
+    assert f"mqtt://127.0.0.1:{broker.port}/test: Not authorized" in done.stderr
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert jsonl.read_text() == "what an earlier run wrote\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -82,12 +124,16 @@ def test_a_port_in_use_is_a_sentence_and_leaves_earlier_results_alone(
         (["--jsonl-rotate", "1h", "--jsonl", "-"], "--jsonl FILE"),
         (["--jsonl-rotate", "5 bananas", "--jsonl", "events.jsonl"], "bananas"),
         (["--metrics", "everywhere"], "everywhere"),
+        (["--mqtt", "http://robot:hunter2@broker"], "mqtt://"),
+        (["--mqtt", "mqtt://robot:hunter/2@broker"], "taken apart"),
     ],
 )
 def test_wrong_usage_exits_with_two(
-    arguments: list[str], says: str, clip: Path, tmp_path: Path, vsdk_command: Any
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = vsdk_command("run", clip, *arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert says in done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["run", "video.mp4", *arguments])
+    assert done.exit_code == 2
+    assert says in done.output
+    assert "hunter" not in done.output
     assert list(tmp_path.iterdir()) == []

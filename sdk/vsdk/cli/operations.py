@@ -1,4 +1,4 @@
-"""What `vsdk run` offers for streams that run for months: files that rotate, and metrics."""
+"""What `vsdk run` offers for streams that run for months: files that rotate, metrics, and MQTT."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ..sinks.metrics import StreamMetrics
     from ..sinks.rotation import Rotation
 
+PANEL = "Operations"
+MQTT_VARIABLE = "VSDK_MQTT"
+
 JsonLinesRotation = Annotated[
     str | None,
     typer.Option(
@@ -25,6 +28,7 @@ JsonLinesRotation = Annotated[
         "With keep=N only the newest N old ones stay.",
         metavar="SIZE,TIME,keep=N",
         show_default=False,
+        rich_help_panel=PANEL,
     ),
 ]
 MetricsAddress = Annotated[
@@ -34,6 +38,20 @@ MetricsAddress = Annotated[
         help="Serve metrics for Prometheus at this port, to this machine only unless a host is named.",
         metavar="[HOST:]PORT",
         show_default=False,
+        rich_help_panel=PANEL,
+    ),
+]
+MqttUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--mqtt",
+        help="Publish events at an MQTT broker, each at PREFIX/SOURCE/TYPE; mqtts:// is with TLS. "
+        f"Given in the environment variable {MQTT_VARIABLE}, it does not show in the list of processes.",
+        metavar="mqtt://USER:PASSWORD@HOST/PREFIX",
+        envvar=MQTT_VARIABLE,
+        show_envvar=False,
+        show_default=False,
+        rich_help_panel=PANEL,
     ),
 ]
 
@@ -46,17 +64,20 @@ class Asked:
 
     rotation: Rotation | None
     metrics: str | None
+    mqtt: str | None = field(default=None, repr=False)
 
     @classmethod
-    def check(cls, jsonl: str | None, jsonl_rotate: str | None, metrics: str | None) -> Asked:
+    def check(cls, jsonl: str | None, jsonl_rotate: str | None, metrics: str | None, mqtt: str | None = None) -> Asked:
         """Raise `BadParameter` for what cannot be meant."""
         from ..sinks.metrics import parse_address
+        from ..sinks.mqtt_address import MqttAddress
         from ..sinks.rotation import Rotation
 
         if jsonl_rotate is not None and jsonl in (None, STANDARD_OUTPUT):
             raise typer.BadParameter("--jsonl-rotate needs a file: --jsonl FILE")
         _parse("--metrics", metrics, parse_address)
-        return cls(_parse("--jsonl-rotate", jsonl_rotate, Rotation.parse), metrics)
+        _parse("--mqtt", mqtt, MqttAddress.parse)
+        return cls(_parse("--jsonl-rotate", jsonl_rotate, Rotation.parse), metrics, mqtt)
 
     def open_json_lines(self, jsonl: str) -> Sink:
         """The sink for JSON lines."""
@@ -65,14 +86,18 @@ class Asked:
 
         return JsonLines(jsonl) if self.rotation is None else RotatingJsonLines(jsonl, self.rotation)
 
-    def open_watchers(self, opened: contextlib.ExitStack) -> Watchers:
+    def open_watchers(self, opened: contextlib.ExitStack, source: str = "") -> Watchers:
         """The sinks that others look into, each of which `opened` closes if something fails."""
-        from ..sinks.metrics import Metrics
-
         watchers = Watchers()
         if self.metrics is not None:
+            from ..sinks.metrics import Metrics
+
             watchers.metrics = opened.enter_context(Metrics(self.metrics))
             watchers.sinks.append(watchers.metrics)
+        if self.mqtt is not None:
+            from ..sinks.mqtt import Mqtt
+
+            watchers.sinks.append(opened.enter_context(Mqtt(self.mqtt, source)))
         return watchers
 
 

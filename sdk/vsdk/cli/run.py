@@ -58,6 +58,7 @@ def run(
     jsonl: JsonLinesFile = None,
     jsonl_rotate: operations.JsonLinesRotation = None,
     metrics: operations.MetricsAddress = None,
+    mqtt: operations.MqttUrl = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet, one picture a scene (PNG).", metavar="FILE")
     ] = None,
@@ -105,7 +106,7 @@ def run(
 
     if memory_state is not None and not memory:
         raise typer.BadParameter("--memory-state needs the memory; leave out --no-memory")
-    asked = operations.Asked.check(jsonl, jsonl_rotate, metrics)
+    asked = operations.Asked.check(jsonl, jsonl_rotate, metrics, mqtt)
     live = live_options.live_settings(
         transport=transport,
         policy=policy,
@@ -135,7 +136,7 @@ def run(
 
     with contextlib.ExitStack() as opened:
         opened.callback(frames.close)
-        watchers = asked.open_watchers(opened)
+        watchers = asked.open_watchers(opened, frames.info.name)
         sinks, on_features = _open_sinks(opened, asked, jsonl, sheet, video, features)
         stream = Stream(
             loaded,
