@@ -48,8 +48,9 @@ class SharedEncoder(Encoder):
             raise InputError(f"batch must be at least 1, not {batch}")
         super().__init__(bundle, device=device, engine=engine, precision=precision, threads=threads, patches=patches)
         self.batch = batch
-        self._waiting: deque[_Request] = deque()  # appended to by everybody, otherwise touched under the lock
-        self._running = threading.Lock()
+        self._changed = threading.Condition()  # guards what follows
+        self._waiting: deque[_Request] = deque()
+        self._busy = False
 
     def encode(self, pictures: Sequence[Image]) -> Features:
         """See `Encoder.encode`; returns when the pictures are encoded.
@@ -58,20 +59,32 @@ class SharedEncoder(Encoder):
             InputError, EngineRunError: These pictures cannot be encoded; others that were to go with them are not hurt.
         """
         request = _Request(pictures)
-        self._waiting.append(request)
-        with self._running:
-            taken: list[_Request] = []
+        with self._changed:
+            self._waiting.append(request)
             try:
                 while not request.done:
-                    taken = self._take()
-                    self._run_together(taken)
-            except BaseException:  # an interrupt; the others go on without this thread
-                left = [other for other in taken if not other.done]
-                self._waiting.extendleft(reversed(left))
+                    if self._busy:
+                        self._changed.wait()
+                    else:
+                        self._run_next()
+            except BaseException:  # an interrupt of this thread
                 if request in self._waiting:
                     self._waiting.remove(request)
                 raise
         return request.result()
+
+    def _run_next(self) -> None:
+        """Encode what is to go next, in this thread, while others may come to wait."""
+        taken = self._take()
+        self._busy = True
+        self._changed.release()
+        try:
+            self._run_together(taken)
+        finally:
+            self._changed.acquire()
+            self._waiting.extendleft(request for request in reversed(taken) if not request.done)  # after an interrupt
+            self._busy = False
+            self._changed.notify_all()
 
     def _take(self) -> list[_Request]:
         """The oldest request, and those behind it that fit into one run with it, in their order."""
