@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from .searching import Match, search
     from .sinks.base import Sink
     from .sources.base import Source, SourceInfo
+    from .sources.live_settings import LiveSettings
     from .sources.opening import open_source as open  # noqa: A004
+    from .sources.piped_video import PipedVideo
+    from .sources.raw_video import RawVideo
     from .stream import Stream
     from .streams import Streams
     from .tracking.detections import to_supervision
@@ -54,6 +57,7 @@ _WHERE = {
     "Frame": "vsdk.frame",
     "Gate": "vsdk.gate",
     "GateSettings": "vsdk.gate",
+    "LiveSettings": "vsdk.sources.live_settings",
     "Mask": "vsdk.events",
     "Match": "vsdk.searching",
     "Memory": "vsdk.memory.memory",
@@ -61,8 +65,10 @@ _WHERE = {
     "MemoryEntry": "vsdk.memory.entry",
     "MemorySettings": "vsdk.memory.memory",
     "MemoryUpdate": "vsdk.events",
+    "PipedVideo": "vsdk.sources.piped_video",
     "Pipeline": "vsdk.pipeline",
     "Preprocessor": "vsdk.preprocessing",
+    "RawVideo": "vsdk.sources.raw_video",
     "Scene": "vsdk.events",
     "SceneFeatures": "vsdk.events",
     "SceneTilling": "vsdk.scene_tilling",
@@ -98,6 +104,7 @@ __all__ = [
     "Frame",
     "Gate",
     "GateSettings",
+    "LiveSettings",
     "Mask",
     "Match",
     "Memory",
@@ -105,8 +112,10 @@ __all__ = [
     "MemoryEntry",
     "MemorySettings",
     "MemoryUpdate",
+    "PipedVideo",
     "Pipeline",
     "Preprocessor",
+    "RawVideo",
     "Scene",
     "SceneFeatures",
     "SceneTilling",
