@@ -66,6 +66,8 @@ def examine() -> Report:
     findings += [_pyav(), *_onnxruntime(), _nvidia_driver()]
     findings.append(_library("tensorrt", "absent", "pip install 'vsdk[tensorrt]'  (not used by this version yet)"))
     findings.append(_library("tokenizers", "absent", "pip install 'vsdk[text]'  (search by words)"))
+    findings.append(_library("prometheus-client", "absent", "pip install 'vsdk[metrics]'  (vsdk run --metrics)"))
+    findings.append(_library("paho-mqtt", "absent", "pip install 'vsdk[mqtt]'  (vsdk run --mqtt)"))
     for name in ("torch", "transformers", "onnx", "onnxscript", "optimum"):
         findings.append(_library(name, "absent", "pip install 'vsdk[export]'  (vsdk export)"))
     findings.append(_embedded_bundle())
