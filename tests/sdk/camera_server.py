@@ -1,6 +1,6 @@
-"""A camera for tests: a process that serves a paced, numbered video over TCP, HTTP and RTSP, and fails on command.
+"""A camera for tests: a process that serves a paced, numbered video over TCP, HTTP, RTSP and UDP, and fails on command.
 
-    python camera_server.py PICTURES_A_SECOND
+    python camera_server.py PICTURES_A_SECOND [udp]
 
 It prints its ports as JSON, then obeys the lines of its standard input and answers each with one line. All connections
 show the same number at the same time: it counts ticks of a clock, so that gaps can be seen.
@@ -9,6 +9,7 @@ show the same number at the same time: it counts ticks of a clock, so that gaps 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import socket
@@ -42,8 +43,11 @@ class Camera:
     def __init__(self, fps: float, *, paced: bool = True) -> None:
         self.fps, self._paced = fps, paced
         self.size = (128, 64)
-        self.paused = self.silent = self.damaged = False
+        self.codec = "libx264"
+        self.paused = self.silent = self.damaged = self.trickling = False
+        self.refuse = ""  # what HTTP and RTSP answer instead of a stream, such as "503 Service Unavailable"
         self.shift = 0  # added to every time stamp, in pictures
+        self.loss = self.disorder = 0.0  # shares of the UDP packets
         self.connections: set[socket.socket] = set()
         self.accepted = 0
         self._started = time.monotonic()
@@ -60,13 +64,15 @@ class Camera:
         """MPEG-TS from now on, picture by picture."""
         number = 0
         while True:
-            look = size, fps, shift = self.size, self.fps, self.shift
+            look = size, fps, shift, codec = self.size, self.fps, self.shift, self.codec
             buffer = io.BytesIO()
             with av.open(buffer, "w", format="mpegts", options={"flush_packets": "1"}) as container:
-                stream: Any = container.add_stream("libx264", rate=round(fps))
+                stream: Any = container.add_stream(codec, rate=round(fps))
                 stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-                stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "10", "threads": "1"}
-                while (self.size, self.fps, self.shift) == look:
+                stream.options = {"g": "10", "threads": "1"}
+                if codec == "libx264":
+                    stream.options = {"preset": "ultrafast", "tune": "zerolatency", **stream.options}
+                while (self.size, self.fps, self.shift, self.codec) == look:
                     number = self.tick(number)
                     if self.paused:
                         continue
@@ -78,6 +84,14 @@ class Camera:
                     buffer.truncate()
                     yield _flipped(data, number) if self.damaged else data
 
+    def send(self, connection: socket.socket, data: bytes) -> None:
+        """Send everything, or too little to live on."""
+        while self.trickling and data:
+            connection.sendall(data[:20])
+            data = data[20:]
+            time.sleep(0.1)
+        connection.sendall(data)
+
 
 def _flipped(data: bytes, seed: int) -> bytes:
     damaged = np.frombuffer(data, np.uint8).copy()
@@ -88,14 +102,16 @@ def _flipped(data: bytes, seed: int) -> bytes:
 def serve_tcp(camera: Camera, connection: socket.socket) -> None:
     """MPEG-TS, from the first byte on."""
     for data in camera.stream():
-        connection.sendall(data)
+        camera.send(connection, data)
 
 
 def serve_http(camera: Camera, connection: socket.socket) -> None:
     """`/live`, `/locked` (user and password), `/clip` (a recording), `/mjpeg`; anything else is not found."""
     request = _request(connection)
     path = request.split(" ")[1]
-    if path == "/locked" and not _allowed(request):
+    if camera.refuse:
+        connection.sendall(f"HTTP/1.0 {camera.refuse}\r\n\r\n".encode())
+    elif path == "/locked" and not _allowed(request):
         connection.sendall(b'HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm="camera"\r\n\r\n')
     elif path in ("/live", "/locked"):
         connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
@@ -129,7 +145,9 @@ def serve_rtsp(camera: Camera, connection: socket.socket) -> None:
     while request := _request(connection):
         method, address = request.split(" ")[:2]
         head = f"CSeq: {_header(request, 'cseq')}\r\nSession: 1\r\n"
-        if "/locked" in address and method != "OPTIONS" and not _allowed(request):
+        if camera.refuse:
+            answer = f"RTSP/1.0 {camera.refuse}\r\n{head}\r\n"
+        elif "/locked" in address and method != "OPTIONS" and not _allowed(request):
             answer = f'RTSP/1.0 401 Unauthorized\r\n{head}WWW-Authenticate: Basic realm="camera"\r\n\r\n'
         elif "/live" not in address and "/locked" not in address:
             answer = f"RTSP/1.0 404 Not Found\r\n{head}\r\n"
@@ -151,8 +169,44 @@ def _play(camera: Camera, connection: socket.socket) -> None:
         stamp = int(time.monotonic() * 90_000) & 0xFFFFFFFF
         for at in range(0, len(data), RTP_BYTES):
             packet = struct.pack(">BBHII", 0x80, 33, sequence & 0xFFFF, stamp, 1) + data[at : at + RTP_BYTES]
-            connection.sendall(b"$\0" + struct.pack(">H", len(packet)) + packet)
+            camera.send(connection, b"$\0" + struct.pack(">H", len(packet)) + packet)
             sequence += 1
+
+
+class Datagrams:
+    """MPEG-TS over UDP through a proxy that loses packets and changes their order."""
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+        self._proxy = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._proxy.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]  # free just now, for whoever listens
+        for work in (self._send, self._forward):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _send(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for data in self._camera.stream():
+                for at in range(0, len(data), RTP_BYTES):
+                    sender.sendto(data[at : at + RTP_BYTES], self._proxy.getsockname())
+
+    def _forward(self) -> None:
+        chance = np.random.default_rng(0)
+        held: bytes | None = None
+        while True:
+            packet = self._proxy.recv(2048)
+            if chance.random() < self._camera.loss:
+                continue
+            if held is None and chance.random() < self._camera.disorder:
+                held = packet  # goes after the next one
+                continue
+            for out in (packet, held):
+                if out is not None:
+                    with contextlib.suppress(ConnectionRefusedError):  # nobody listens just now
+                        self._proxy.sendto(out, ("127.0.0.1", self.port))
+            held = None
 
 
 def _request(connection: socket.socket) -> str:
@@ -222,7 +276,10 @@ class Door:
 def main() -> None:
     camera = Camera(float(sys.argv[1]))
     doors = {"tcp": Door(camera, serve_tcp), "http": Door(camera, serve_http), "rtsp": Door(camera, serve_rtsp)}
-    print(json.dumps({name: door.port for name, door in doors.items()}), flush=True)
+    ports = {name: door.port for name, door in doors.items()}
+    if "udp" in sys.argv[2:]:
+        ports["udp"] = Datagrams(camera).port
+    print(json.dumps(ports), flush=True)
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         answer: Any = None

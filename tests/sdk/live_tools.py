@@ -39,16 +39,20 @@ class TestCamera:
 
     __test__ = False
 
-    def __init__(self, fps: float = 25) -> None:
-        script = Path(__file__).with_name("camera_server.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), str(fps)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, fps: float = 25, *, udp: bool = False) -> None:
+        self._fps = fps
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("camera_server.py")),
+            str(fps),
+            *(["udp"] if udp else []),
+        ]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ports: dict[str, int] = self._answer()
 
     def url(self, scheme: str, path: str = "/live", *, credentials: bool = False, password: str = PASSWORD) -> str:
         user = f"{USER}:{quote(password, safe='')}@" if credentials else ""
-        return f"{scheme}://{user}127.0.0.1:{self.ports[scheme]}{'' if scheme == 'tcp' else path}"
+        return f"{scheme}://{user}127.0.0.1:{self.ports[scheme]}{'' if scheme in ('tcp', 'udp') else path}"
 
     def set(self, name: str, value: Any) -> None:
         """Change an attribute of `camera_server.Camera`."""
@@ -71,7 +75,10 @@ class TestCamera:
     def recover(self) -> None:
         """Everything as it was at first."""
         self._say("open")
-        for name, value in (("paused", False), ("silent", False), ("damaged", False), ("size", [128, 64])):
+        for name in ("paused", "silent", "damaged", "trickling"):
+            self.set(name, False)
+        usual = {"size": [128, 64], "codec": "libx264", "fps": self._fps, "refuse": "", "loss": 0.0, "disorder": 0.0}
+        for name, value in usual.items():
             self.set(name, value)
 
     def close(self) -> None:
@@ -109,8 +116,8 @@ def serve_file(path: Path, *, http: bool) -> int:
 
 
 @contextmanager
-def running_camera(fps: float = 25) -> Iterator[TestCamera]:
-    camera = TestCamera(fps)
+def running_camera(fps: float = 25, *, udp: bool = False) -> Iterator[TestCamera]:
+    camera = TestCamera(fps, udp=udp)
     try:
         yield camera
     finally:

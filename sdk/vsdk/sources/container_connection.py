@@ -21,8 +21,8 @@ from .pyav_errors import pyav_errors
 from .rgb import RgbConverter
 
 MOST_DAMAGED = 100
-"""After so many damaged packets in a row the connection is made anew. Before the first picture none is counted: who
-joins in the middle gets pictures from the next key frame on, which can be hundreds of packets away."""
+"""When so many more packets could not be decoded than could, the connection is made anew. Before the first picture none
+is counted: who joins in the middle has to wait for a key frame, which can be hundreds of packets away."""
 
 MOST_PIXELS = 1 << 26
 """The decoder refuses larger pictures (8192x8192): damaged data ask for absurd ones."""
@@ -35,6 +35,9 @@ class ContainerConnection(Connection):
     """Pictures from a container that PyAV opens.
 
     The decoder works with slice threads: threads that work on several pictures at a time would hold back one each.
+    `decode_errors` counts packets that were refused, and also those that arrived incomplete, whose damage the decoder
+    may have concealed. Pictures that it calls corrupt are given, unless it has just refused packets: then they are made
+    of leftovers.
 
     Args:
         name: For errors; without credentials.
@@ -79,7 +82,7 @@ class ContainerConnection(Connection):
         self._converter = RgbConverter()
         self._orientation: Orientation | None = None  # once for the connection, see `container_video`
         self._packets = self._container.demux(self._stream)
-        self._damaged_in_a_row = 0
+        self._refused = 0  # packets more than pictures
 
     def receive(self) -> Sequence[Picture] | None:
         """See `Connection.receive`."""
@@ -95,9 +98,12 @@ class ContainerConnection(Connection):
                 self._skip(error)
                 return ()
             captured_ns = time.monotonic_ns()
-            if pictures:
-                self._damaged_in_a_row = 0
-            return [self._picture(picture, captured_ns) for picture in pictures]
+            whole = [picture for picture in pictures if not (self._refused and picture.is_corrupt)]
+            if self._orientation is not None:
+                self.decode_errors += len(pictures) - len(whole) + packet.is_corrupt
+            if whole:
+                self._refused = max(0, self._refused - 1)
+            return [self._picture(picture, captured_ns) for picture in whole]
 
     def close(self) -> None:
         """See `Connection.close`."""
@@ -108,10 +114,10 @@ class ContainerConnection(Connection):
         if self._orientation is None:
             return
         self.decode_errors += 1
-        self._damaged_in_a_row += 1
-        if self._damaged_in_a_row >= MOST_DAMAGED:
+        self._refused += 1
+        if self._refused >= MOST_DAMAGED:
             raise SourceUnreadableError(
-                f"{self._name}: {MOST_DAMAGED} packets in a row are damaged ({error.strerror})",
+                f"{self._name}: most packets cannot be decoded ({error.strerror})",
                 hint="Is the network overloaded? RTSP loses nothing over tcp.",
             ) from error
 
