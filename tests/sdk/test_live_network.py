@@ -134,11 +134,11 @@ def test_damaged_packets_are_counted_and_do_not_end_it(opening: ExitStack, tmp_p
     damaged = tmp_path / "damaged.ts"
     damaged.write_bytes(whole[:20_000] + flip_bits(whole[20_000:], 0.002, seed=1))
     url = f"tcp://127.0.0.1:{serve_file(damaged, http=False)}"
-    source = taken_from(opening, url, replace(ONCE, policy="every")).source
-    frames = list(source)
-    assert len(frames) > 30
-    assert {frame.generation for frame in frames} == {0}
-    assert source.decode_errors > 0
+    taken = taken_from(opening, url, replace(ONCE, policy="every"))
+    taken.state("ended")
+    assert len(taken.frames) > 30
+    assert taken.source.decode_errors > 0
+    assert {state.state for state in taken.states} == {"connecting", "live", "ended"}
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
