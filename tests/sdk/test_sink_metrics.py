@@ -169,6 +169,16 @@ def test_several_streams_share_a_port() -> None:
             metrics.of("door")
 
 
+def test_a_stream_that_comes_back_takes_the_place_of_its_name() -> None:
+    with Metrics(0) as metrics:
+        first = metrics.of("door")
+        first.write_event(Stats("door", 7, 0, 0, 0, 0, 1.0, None, None, 1.0))
+        first.close()
+        assert value(scrape(metrics.port), "vsdk_frames_total") == 7
+        metrics.of("door").write_event(Stats("door", 1, 0, 0, 0, 0, 1.0, None, None, 1.0))
+        assert value(scrape(metrics.port), "vsdk_frames_total") == 1
+
+
 def test_streams_in_one_process_do_not_mix() -> None:
     with Metrics(0) as one, Metrics(0) as other:
         one.write_event(START)
@@ -259,3 +269,25 @@ def test_a_page_opens_in_a_browser_and_refuses_to_be_written() -> None:
         request = urllib.request.Request(f"http://127.0.0.1:{metrics.port}/", data=b"x")
         with pytest.raises(urllib.error.HTTPError, match="405"):
             BROWSER.open(request, timeout=10)
+
+
+def test_streams_fill_the_numbers_of_their_names() -> None:
+    metrics = Metrics(0)
+    numbers = {name: metrics.of(name) for name in ("door", "yard")}
+    with (
+        metrics,
+        vsdk.Streams(
+            None,
+            {"door": textured(10), "yard": textured(20)},
+            memory=False,
+            sinks=lambda name: [numbers[name]],
+            on_frame=lambda name, number, seconds: numbers[name].take_frame(number, seconds),
+            on_features=lambda name, *features: numbers[name].take_features(*features),
+        ) as streams,
+    ):
+        ends = {name: event for name, event in streams if isinstance(event, End)}
+        families = {family.name: family for family in text_string_to_metric_families(read(metrics.port))}
+    for family, attribute in (("vsdk_frames", "frames"), ("vsdk_frames_encoded", "encoded"), ("vsdk_scenes", "scenes")):
+        counts = {sample.labels["source"]: sample.value for sample in families[family].samples}
+        assert counts == {name: getattr(end, attribute) for name, end in ends.items()}
+    assert {name: end.frames for name, end in ends.items()} == {"door": 10, "yard": 20}

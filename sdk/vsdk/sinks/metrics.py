@@ -118,6 +118,11 @@ class StreamMetrics(Sink):
         with self._lock:
             self._numbers.encoded = (self._numbers.encoded or 0) + encoded
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more."""
+        return self._closed
+
     def now(self) -> Numbers:
         """What is known at this moment."""
         with self._lock:
@@ -154,23 +159,25 @@ class Metrics(StreamMetrics):
         self._page = _open_page(host, port)
         self.port = self._page.port
         self._place_name = f"metrics at {shown(host, self.port)}"
-        self._children: list[StreamMetrics] = []
+        self._children: dict[str, StreamMetrics] = {}
         self._page.add(self)
 
     def of(self, source: str) -> StreamMetrics:
         """A sink for one of several streams that share the port, labelled with this name.
 
+        Closing it leaves the port open, and its last numbers readable until there is another one of its name.
+
         Raises:
-            InputError: There is one with this name already.
+            InputError: There is an open one with this name.
         """
         child = StreamMetrics(source)
+        name = redacted(source)
         with self._lock:
-            if any(child.now().source == other.now().source for other in self._children):
-                raise InputError(
-                    f"{self._place} have a source {redacted(source)!r} already", hint="Give each its name."
-                )
-            self._children.append(child)
-        self._page.add(child)
+            before = self._children.get(name)
+            if before is not None and not before.closed:
+                raise InputError(f"{self._place} have a source {name!r} already", hint="Give each its name.")
+            self._children[name] = child
+        self._page.add(child, instead_of=before)
         return child
 
     def close(self) -> None:

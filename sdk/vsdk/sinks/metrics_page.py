@@ -63,9 +63,9 @@ class MetricsPage(Collector):
         )
         self._thread.start()
 
-    def add(self, stream: StreamMetrics) -> None:
-        """Show the numbers of one more stream."""
-        self._streams.append(stream)
+    def add(self, stream: StreamMetrics, *, instead_of: StreamMetrics | None = None) -> None:
+        """Show the numbers of one more stream, or of one instead of another."""
+        self._streams = [*(other for other in self._streams if other is not instead_of), stream]
 
     def close(self) -> None:
         """Stop listening. Idempotent."""
