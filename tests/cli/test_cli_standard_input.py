@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -134,6 +136,17 @@ def test_raw_frames_of_a_file_are_read_through_standard_input(vsdk_command: Any,
     assert "Open '-' as the source" in done.stderr
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def unread(pipe: IO[bytes]) -> int:
+    """Bytes that wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 @pytest.mark.parametrize("after", [0, 3])
 def test_ctrl_c_while_nothing_comes(tmp_path: Path, after: int) -> None:
     events = tmp_path / "events.jsonl"
@@ -141,17 +154,14 @@ def test_ctrl_c_while_nothing_comes(tmp_path: Path, after: int) -> None:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
     assert process.stdin is not None
     assert process.stderr is not None
+    process.stdin.write(bytes(64 * 64 * after + 10))
+    process.stdin.flush()
+    wait_until(lambda: unread(process.stdin) == 0)
     if after:
-        process.stdin.write(bytes(64 * 64 * after))
-        process.stdin.flush()
-        deadline = time.monotonic() + 60
-        while not (events.exists() and "start" in events.read_text()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    else:
-        time.sleep(3)
+        wait_until(lambda: events.exists() and "start" in events.read_text())
     process.send_signal(signal.SIGINT)
     try:
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
         assert b"Traceback" not in process.stderr.read()
     finally:
         process.kill()

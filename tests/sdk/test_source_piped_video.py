@@ -237,7 +237,7 @@ def test_a_sender_that_stalls_while_opening_is_given_up(tmp_path: Path, sent: in
         started = time.monotonic()
         with pytest.raises(SourceTimeoutError, match=r"camera: nothing came for 0\.3 s"):
             PipedVideo(file, name="camera", timeout=0.3)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
 
     with_pipe(work)
 
@@ -247,11 +247,11 @@ def test_a_sender_that_stalls_later_is_given_up_after_what_it_sent(tmp_path: Pat
 
     def work(file: Any, sender: Any) -> None:
         threading.Thread(target=sender.write, args=(data,)).start()
-        with PipedVideo(file, timeout=2) as source:
+        with PipedVideo(file, timeout=3) as source:
             frames = [source.read() for _ in range(COUNT)]
             assert [number_of(frame.image) for frame in frames if frame is not None] == list(range(COUNT))
             for _ in range(2):
-                with pytest.raises(SourceTimeoutError, match="nothing came for 2 s"):
+                with pytest.raises(SourceTimeoutError, match="nothing came for 3 s"):
                     source.read()
 
     with_pipe(work)
