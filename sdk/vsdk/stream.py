@@ -66,7 +66,7 @@ class Stream:
 
     Args:
         bundle: A loaded bundle or its folder; None is the model that ships with vsdk.
-        source: A video file, a folder of images, an address, an iterable of RGB arrays, or an open `Source`.
+        source: What `vsdk.open` takes: a path, an address, a camera, `-`, arrays, or an open `Source`.
         device, engine, precision, threads: On what the encoder and the memory run, as for `vsdk_runtimes.load`.
         batch: Frames to encode at a time; None is 1 for live sources, which must not wait, and 4 for others.
         gate, scenes: Settings; None takes the bundle's.
@@ -96,7 +96,7 @@ class Stream:
     def __init__(
         self,
         bundle: Bundle | str | os.PathLike[str] | None,
-        source: Source | str | os.PathLike[str] | Iterable[Image],
+        source: Source | str | os.PathLike[str] | int | Iterable[Image],
         *,
         device: str = "cpu",
         engine: str = "onnxruntime",

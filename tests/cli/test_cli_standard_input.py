@@ -152,11 +152,12 @@ def test_ctrl_c_while_nothing_comes(tmp_path: Path, after: int) -> None:
     events = tmp_path / "events.jsonl"
     command = [sys.executable, "-m", "vsdk", "run", "-", "--raw", "64x64:gray@25", "--jsonl", str(events), "--quiet"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
-    assert process.stdin is not None
     assert process.stderr is not None
-    process.stdin.write(bytes(64 * 64 * after + 10))
-    process.stdin.flush()
-    wait_until(lambda: unread(process.stdin) == 0)
+    pipe = process.stdin
+    assert pipe is not None
+    pipe.write(bytes(64 * 64 * after + 10))
+    pipe.flush()
+    wait_until(lambda: unread(pipe) == 0)
     if after:
         wait_until(lambda: events.exists() and "start" in events.read_text())
     process.send_signal(signal.SIGINT)
@@ -165,7 +166,7 @@ def test_ctrl_c_while_nothing_comes(tmp_path: Path, after: int) -> None:
         assert b"Traceback" not in process.stderr.read()
     finally:
         process.kill()
-        process.stdin.close()
+        pipe.close()
         process.stderr.close()
         process.wait()
     if after:

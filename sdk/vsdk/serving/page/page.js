@@ -1,0 +1,336 @@
+// The live page. In order: what the server tells (Server-Sent Events), cameras and their pictures, scenes, searching.
+// The server's words are put into the page as text, never as HTML.
+
+const byId = (id) => document.getElementById(id);
+const copy = (id) => byId(id).content.firstElementChild.cloneNode(true);
+const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+const now = () => Date.now() / 1000 + clockOffset; // the server's clock
+
+const SILENCE = 15; // seconds without a word after which the server counts as gone; it pulses every 5
+const PAUSE = 0.1; // seconds between two pictures of a camera
+
+const cameras = []; // by number: {stream, card, lane, picture: number of the newest one}
+const scenes = new Map(); // by key: {scene, item: its <li>}
+let clockOffset = 0;
+let heard = 0; // when the server last said something, by performance.now()
+let keep = Infinity; // scenes of each stream that the server keeps
+
+// ---- What the server tells
+
+function listen() {
+  const events = new EventSource("/api/events");
+  const on = (kind, take) =>
+    events.addEventListener(kind, (event) => {
+      heard = performance.now();
+      take(JSON.parse(event.data));
+      showSummary();
+    });
+  on("snapshot", showSnapshot);
+  on("stream", showStream);
+  on("scene", addScene);
+  on("pulse", (time) => setClock(time));
+  events.onerror = async () => {
+    heard = -Infinity;
+    showSummary();
+    if (events.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    await sleep(3);
+    const answer = await fetch("/api/health").catch(() => null);
+    if (answer?.status === 401) location.reload(); // the token has changed
+    else listen();
+  };
+}
+
+function showSnapshot(snapshot) {
+  setClock(snapshot.time);
+  keep = snapshot.keep;
+  byId("words").hidden = !snapshot.abilities.words;
+  scenes.clear();
+  for (const camera of cameras) {
+    camera.picture = 0; // another run of the server counts anew
+    camera.lane.querySelectorAll(".ribbon, .scenes").forEach((list) => list.replaceChildren());
+  }
+  snapshot.streams.forEach(showStream);
+  snapshot.scenes.forEach(addScene);
+}
+
+const setClock = (time) => (clockOffset = time - Date.now() / 1000);
+const isConnected = () => performance.now() - heard < SILENCE * 1000;
+
+function showSummary() {
+  const live = cameras.filter(({ stream }) => stream.state === "live").length;
+  const dead = cameras.filter(({ stream }) => isDead(stream)).length;
+  const summary = byId("summary");
+  summary.className = !isConnected() || dead ? "bad" : "good";
+  const text = isConnected()
+    ? `${live} of ${cameras.length} live${dead ? `, ${dead} dead` : ""}`
+    : "no connection to vsdk; trying again";
+  if (summary.textContent !== text) summary.textContent = text;
+  cameras.forEach(showState);
+}
+
+// ---- Cameras
+
+const isFinished = ({ live, state, reason }) => !live && state === "ended" && reason === "end";
+const isDead = (stream) => ["stalled", "reconnecting", "ended"].includes(stream.state) && !isFinished(stream);
+
+function showStream(stream) {
+  const camera = (cameras[stream.stream] ??= addCamera(stream));
+  if (isDead(stream) && camera.stream.state !== stream.state) announce(`${stream.name}: ${stream.state}`);
+  camera.stream = stream;
+  showHealth(camera);
+  showState(camera);
+}
+
+function addCamera(stream) {
+  const camera = { stream, card: copy("camera"), lane: copy("lane"), picture: 0 };
+  camera.card.querySelector(".name").textContent = stream.name;
+  camera.card.querySelector("img").alt = `Newest picture of ${stream.name}`;
+  camera.lane.querySelector("h2").append(stream.name, document.createElement("small"));
+  camera.lane.querySelector("ol").setAttribute("aria-label", `Scenes of ${stream.name}`);
+  byId("cameras").append(camera.card);
+  byId("timeline").append(camera.lane);
+  watch(camera);
+  return camera;
+}
+
+function showState(camera) {
+  const { stream, card } = camera;
+  const dead = !isConnected() || isDead(stream);
+  card.className = `camera ${dead ? "is-dead" : isFinished(stream) ? "finished" : stream.state}`;
+  card.querySelector(".state").textContent = isFinished(stream) ? "finished" : isConnected() ? stream.state : "unknown";
+  const lines = isConnected()
+    ? [`${stream.state} since ${clock(stream.since)} (${length(now() - stream.since)})`, stream.message]
+    : ["no connection to vsdk"];
+  if (isConnected() && stream.wait) lines.push(`tries again every ${length(stream.wait)} or so`);
+  const note = card.querySelector(".dead");
+  note.hidden = !dead;
+  note.textContent = lines.filter(Boolean).join("\n");
+}
+
+function showHealth({ stream, card }) {
+  const facts = [
+    ["frames/s", stream.frames_per_second?.toFixed(1)],
+    ["latency p95", stream.latency_p95 == null ? null : `${Math.round(stream.latency_p95 * 1000)} ms`],
+    ["frames", stream.frames],
+    ["dropped", stream.dropped],
+    ["damaged", stream.decode_errors, true],
+    ["reconnects", stream.reconnects, true],
+  ].filter(([, value]) => value != null);
+  card.querySelector(".health").replaceChildren(
+    ...facts.map(([name, value, bad]) => {
+      const fact = document.createElement("div");
+      fact.append(Object.assign(document.createElement("dt"), { textContent: name }));
+      fact.append(Object.assign(document.createElement("dd"), { textContent: value, className: bad && value ? "bad" : "" }));
+      return fact;
+    }),
+  );
+}
+
+// Asks for one picture after the other, while anybody can see them: a slow connection gets fewer, never old ones.
+async function watch(camera) {
+  const image = camera.card.querySelector("img");
+  let visible = true;
+  new IntersectionObserver(([entry]) => (visible = entry.isIntersecting)).observe(camera.card);
+  for (;;) {
+    let pause = PAUSE;
+    if (!visible || document.hidden) pause = 0.5;
+    else {
+      const answer = await fetch(`/api/streams/${camera.stream.stream}/picture?after=${camera.picture}`).catch(() => null);
+      if (answer?.status === 200) await showPicture(camera, image, answer);
+      else pause = answer?.status === 204 ? 0.4 : 2;
+    }
+    await sleep(pause);
+  }
+}
+
+async function showPicture(camera, image, answer) {
+  const before = image.src;
+  camera.picture = Number(answer.headers.get("Vsdk-Picture"));
+  image.src = URL.createObjectURL(await answer.blob());
+  await image.decode().catch(() => {});
+  URL.revokeObjectURL(before);
+  image.hidden = false;
+  const time = camera.card.querySelector("time");
+  time.textContent = camera.stream.live ? clock(answer.headers.get("Vsdk-Taken")) : since(answer.headers.get("Vsdk-Time"));
+  time.hidden = false;
+  showOpenScene(camera);
+}
+
+function showOpenScene(camera) {
+  const tag = camera.card.querySelector(".scene");
+  const last = camera.lane.querySelector("ol").lastElementChild;
+  const index = last ? scenes.get(last.dataset.key).scene.index + !isFinished(camera.stream) : 0;
+  tag.textContent = `scene ${index}`;
+  tag.style.setProperty("--color", color(index));
+  tag.hidden = false;
+}
+
+// ---- Scenes
+
+const keyOf = (scene) => `${scene.stream}-${scene.index}`;
+
+function addScene(scene) {
+  const camera = cameras[scene.stream];
+  if (!camera || scenes.has(keyOf(scene))) return;
+  const list = camera.lane.querySelector("ol");
+  const atEnd = list.scrollWidth - list.scrollLeft - list.clientWidth < 80;
+  const item = sceneItem(scene);
+  list.append(item);
+  scenes.set(keyOf(scene), { scene, item });
+  const part = document.createElement("span");
+  part.style.setProperty("--color", color(scene.index));
+  part.style.setProperty("--length", Math.max(scene.end - scene.start, 0.04));
+  const ribbon = camera.lane.querySelector(".ribbon");
+  ribbon.append(part);
+  while (list.children.length > keep) {
+    scenes.delete(list.firstElementChild.dataset.key);
+    list.firstElementChild.remove();
+    ribbon.firstElementChild.remove();
+  }
+  if (list.children.length === 1 || !list.querySelector("[tabindex='0']")) item.firstElementChild.tabIndex = 0;
+  camera.lane.querySelector(".empty").hidden = true;
+  camera.lane.querySelector("small").textContent = `${list.children.length} scene${list.children.length > 1 ? "s" : ""}`;
+  if (atEnd) list.scrollLeft = list.scrollWidth;
+}
+
+function sceneItem(scene) {
+  const item = copy("scene");
+  const find = (selector) => item.querySelector(selector);
+  item.dataset.key = keyOf(scene);
+  item.style.setProperty("--color", color(scene.index));
+  if (scene.thumbnail) find("img").src = thumbnailOf(scene);
+  find(".number").textContent = scene.index;
+  find(".length").textContent = length(scene.end - scene.start);
+  find(".when").textContent = whenOf(scene);
+  find("button").setAttribute("aria-label", `Scene ${scene.index}, ${whenOf(scene)}, ${length(scene.end - scene.start)} long`);
+  find("button").onclick = () => showDetails(scene);
+  return item;
+}
+
+const thumbnailOf = (scene) => `/api/streams/${scene.stream}/scenes/${scene.index}/picture`;
+const isLive = (scene) => cameras[scene.stream].stream.live;
+const whenOf = (scene) => (isLive(scene) ? clock(scene.closed - (scene.end - scene.start)) : `${since(scene.start)} - ${since(scene.end)}`);
+
+function showDetails(scene) {
+  const dialog = byId("details");
+  dialog.querySelector("h2").textContent = `${cameras[scene.stream].stream.name}, scene ${scene.index}`;
+  dialog.querySelector("img").src = thumbnailOf(scene);
+  dialog.querySelector("p").textContent =
+    `${whenOf(scene)}, ${length(scene.end - scene.start)}\n` + `frames ${scene.start_frame} to ${scene.end_frame}`;
+  dialog.onclose = () => {
+    if (dialog.returnValue === "similar") search(`?stream=${scene.stream}&scene=${scene.index}`, `like scene ${scene.index}`, thumbnailOf(scene));
+  };
+  dialog.returnValue = "";
+  dialog.showModal();
+}
+
+// One stop of the tabulator for each list of scenes; within it the arrows move.
+document.addEventListener("keydown", (event) => {
+  const item = event.target.closest?.(".scenes li");
+  if (!item) return;
+  const list = item.parentElement;
+  const next = {
+    ArrowLeft: item.previousElementSibling,
+    ArrowRight: item.nextElementSibling,
+    Home: list.firstElementChild,
+    End: list.lastElementChild,
+  }[event.key];
+  if (!next) return;
+  event.preventDefault();
+  item.firstElementChild.tabIndex = -1;
+  next.firstElementChild.tabIndex = 0;
+  next.firstElementChild.focus();
+});
+
+// ---- Searching
+
+async function search(query, asked, example, body) {
+  byId("problem").hidden = true;
+  const answer = await fetch(`/api/search${query}`, body ? { method: "POST", body } : {}).catch(() => null);
+  const said = await answer?.json().catch(() => null);
+  if (!answer?.ok || !said) {
+    byId("problem").textContent = said ? [said.error, said.hint].filter(Boolean).join(". ") : "vsdk does not answer";
+    byId("problem").hidden = false;
+    return;
+  }
+  clearSearch();
+  const list = byId("results").querySelector("ol");
+  said.scenes.forEach((found) => {
+    const item = sceneItem(found);
+    list.append(item);
+    for (const marked of [item, scenes.get(keyOf(found))?.item]) {
+      if (!marked) continue;
+      marked.classList.add("found");
+      marked.querySelector(".score").textContent = found.score.toFixed(2);
+      marked.querySelector(".score").hidden = false;
+    }
+  });
+  if (list.firstElementChild) list.firstElementChild.firstElementChild.tabIndex = 0;
+  byId("asked").textContent = said.scenes.length ? `Scenes ${asked}` : "There are no scenes to search yet";
+  byId("example").src = example || "";
+  byId("example").hidden = !example;
+  byId("results").hidden = false;
+  document.body.classList.add("searched");
+  scenes.get(keyOf(said.scenes[0] ?? {}))?.item.scrollIntoView({ block: "nearest", inline: "center" });
+  announce(`${said.scenes.length} scenes found`);
+}
+
+function clearSearch() {
+  byId("results").hidden = true;
+  byId("results").querySelector("ol").replaceChildren();
+  document.body.classList.remove("searched");
+  document.querySelectorAll(".found").forEach((item) => {
+    item.classList.remove("found");
+    item.querySelector(".score").hidden = true;
+  });
+}
+
+function searchFile(file) {
+  if (file) search("", "like your picture", URL.createObjectURL(file), file);
+}
+
+byId("file").onchange = (event) => {
+  searchFile(event.target.files[0]);
+  event.target.value = ""; // so that the same file can be chosen again
+};
+byId("words").onsubmit = (event) => {
+  event.preventDefault();
+  search(`?words=${encodeURIComponent(byId("query").value)}`, `like “${byId("query").value}”`);
+};
+byId("clear").onclick = clearSearch;
+document.addEventListener("paste", (event) => searchFile(event.clipboardData.files[0]));
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dragging");
+});
+document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dragging"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  searchFile(event.dataTransfer.files[0]);
+});
+
+// ---- How things are written
+
+// The colours of scenes on contact sheets and in annotated videos: neighbours are far apart on the colour wheel.
+const color = (index) => `hsl(${((0.56 + index * 0.618033988749895) % 1) * 360} 62% 62%)`;
+const clock = (time) => new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const two = (number) => String(Math.floor(number)).padStart(2, "0");
+
+function since(seconds) {
+  const [minutes, rest] = [Math.floor(seconds / 60), (Math.floor((seconds % 60) * 10) / 10).toFixed(1).padStart(4, "0")];
+  return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${rest}`;
+}
+
+function length(seconds) {
+  if (seconds < 60) return seconds < 10 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${two((seconds % 3600) / 60)} min`;
+}
+
+function announce(text) {
+  byId("announcement").textContent = text;
+}
+
+listen();
+setInterval(showSummary, 1000);
