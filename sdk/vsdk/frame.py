@@ -23,7 +23,8 @@ class Frame:
         pts: Presentation time stamp in units of `time_base`, or None where the container has none.
         time_base: Seconds for each unit of `pts`.
         captured_ns: `time.monotonic_ns()` when the frame had been decoded.
-        generation: Counts (re)connections of a live source; frames of different generations are not comparable in time.
+        generation: Of a live source: counts connections, changes of the frame size, and jumps of the time stamps. From
+            one generation to the next, `time` goes by the clock of this machine.
     """
 
     image: Image
