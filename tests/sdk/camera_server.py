@@ -46,6 +46,7 @@ class Camera:
         self.codec = "libx264"
         self.paused = self.silent = self.damaged = self.trickling = False
         self.refuse = ""  # what HTTP and RTSP answer instead of a stream, such as "503 Service Unavailable"
+        self.every = 1  # so many ticks for each picture that is sent
         self.shift = 0  # added to every time stamp, in pictures
         self.loss = self.disorder = 0.0  # shares of the UDP packets
         self.connections: set[socket.socket] = set()
@@ -64,17 +65,17 @@ class Camera:
         """MPEG-TS from now on, picture by picture."""
         number = 0
         while True:
-            look = size, fps, shift, codec = self.size, self.fps, self.shift, self.codec
+            look = size, shift, codec = self.size, self.shift, self.codec
             buffer = io.BytesIO()
             with av.open(buffer, "w", format="mpegts", options={"flush_packets": "1"}) as container:
-                stream: Any = container.add_stream(codec, rate=round(fps))
+                stream: Any = container.add_stream(codec, rate=round(self.fps))
                 stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
                 stream.options = {"g": "10", "threads": "1"}
                 if codec == "libx264":
                     stream.options = {"preset": "ultrafast", "tune": "zerolatency", **stream.options}
-                while (self.size, self.fps, self.shift, self.codec) == look:
+                while (self.size, self.shift, self.codec) == look:
                     number = self.tick(number)
-                    if self.paused:
+                    if self.paused or number % self.every:
                         continue
                     frame = av.VideoFrame.from_ndarray(picture_of(number, *size), format="rgb24")
                     frame.pts = number + shift

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from live_tools import Taken, TestCamera, shown_number
 
@@ -19,6 +20,9 @@ LONGEST_RECOVERY = SETTINGS.longest_delay * (1 + SETTINGS.jitter) + 2.0
 """Seconds from the moment at which the sender is well again to the next frame: the back-off and two more."""
 
 Item = Frame | SourceState
+Camera = Any
+"""A `TestCamera`, or what can do the same."""
+
 Seen = Callable[["Injector", Item], bool]
 STREAMS = ("tcp", "http", "rtsp")
 
@@ -37,9 +41,9 @@ class Fault:
     """
 
     name: str
-    make: Callable[[TestCamera], None]
+    make: Callable[[Camera], None]
     seen: Seen
-    mend: Callable[[TestCamera], None] = TestCamera.recover
+    mend: Callable[[Camera], None] = TestCamera.recover
     schemes: tuple[str, ...] = STREAMS
     whole: bool = True
 
@@ -75,10 +79,10 @@ def says(state: str, message: str = "", attempt: int = 0) -> Seen:
     return seen
 
 
-def setting(*changes: tuple[str, object], drop: bool = False) -> Callable[[TestCamera], None]:
+def setting(*changes: tuple[str, object], drop: bool = False) -> Callable[[Camera], None]:
     """Change attributes of the camera, then perhaps cut its connections."""
 
-    def make(camera: TestCamera) -> None:
+    def make(camera: Camera) -> None:
         for name, value in changes:
             camera.set(name, value)
         if drop:
@@ -106,7 +110,7 @@ FAULTS = (
     Fault("slow server", setting(("trickling", True)), says("reconnecting")),
     Fault("slow server while connecting", setting(("trickling", True), drop=True), says("reconnecting", attempt=2)),
     Fault("other frame size", setting(("size", [192, 96])), says("live", "frame size changed")),
-    Fault("other frame rate", setting(("fps", 8.0)), goes_on),
+    Fault("other frame rate", setting(("every", 3)), goes_on),
     Fault("other codec", setting(("codec", "mpeg2video"), drop=True), says("live")),
     Fault("other codec within the stream", setting(("codec", "mpeg2video")), says("reconnecting"), whole=False),
     Fault("time stamps go back", setting(("shift", -500)), says("live", "went back"), setting(("shift", 0))),
@@ -132,7 +136,7 @@ class Injector:
         scheme: Of the address.
     """
 
-    def __init__(self, camera: TestCamera, taken: Taken, scheme: str) -> None:
+    def __init__(self, camera: Camera, taken: Taken, scheme: str) -> None:
         self._camera, self._taken, self._scheme = camera, taken, scheme
         self._last = -1
         self._errors = 0

@@ -40,7 +40,6 @@ class TestCamera:
     __test__ = False
 
     def __init__(self, fps: float = 25, *, udp: bool = False) -> None:
-        self._fps = fps
         command = [
             sys.executable,
             str(Path(__file__).with_name("camera_server.py")),
@@ -77,7 +76,7 @@ class TestCamera:
         self._say("open")
         for name in ("paused", "silent", "damaged", "trickling"):
             self.set(name, False)
-        usual = {"size": [128, 64], "codec": "libx264", "fps": self._fps, "refuse": "", "loss": 0.0, "disorder": 0.0}
+        usual = {"size": [128, 64], "codec": "libx264", "every": 1, "refuse": "", "loss": 0.0, "disorder": 0.0}
         for name, value in usual.items():
             self.set(name, value)
 
