@@ -30,12 +30,16 @@ import psutil
 from live_injection import FAULTS, LONGEST_RECOVERY, SETTINGS, Fault, Injector, Outcome, says, setting
 from live_tools import PATIENCE, Taken, TestCamera, running_camera, wait_until
 
+from vsdk.sources.live_settings import Transport
 from vsdk.sources.network import open_network
 
 SYSTEM_PYTHON = "/usr/bin/python3"  # that which the distribution's packages are made for
 THIRTY_SECONDS = Fault(
     "stream stops for 30 s", setting(("paused", True)), says("reconnecting", attempt=10), schemes=("tcp",)
 )
+
+Watched = tuple[Any, str, Transport, tuple[Fault, ...]]
+"""A camera, the scheme of its address, how RTSP carries pictures, and what happens to it."""
 
 
 class GStreamerCamera:
@@ -128,7 +132,7 @@ class Run:
         self.failures: list[str] = []
         self.frames = 0
 
-    def round(self, cameras: list[tuple[Any, str, str, tuple[Fault, ...]]], order: random.Random) -> None:
+    def round(self, cameras: list[Watched], order: random.Random) -> None:
         """Each fault of each camera once."""
         for camera, scheme, transport, faults in cameras:
             label = scheme if transport == "tcp" else f"{scheme} over {transport}"
@@ -172,7 +176,7 @@ def main() -> int:
     order, run, started = random.Random(options.seed), Run(), time.monotonic()
     with ExitStack() as stack:
         camera: TestCamera = stack.enter_context(running_camera(udp=True))
-        cameras: list[tuple[Any, str, str, tuple[Fault, ...]]] = [
+        cameras: list[Watched] = [
             (camera, scheme, "tcp", tuple(fault for fault in (*FAULTS, THIRTY_SECONDS) if scheme in fault.schemes))
             for scheme in ("tcp", "http", "rtsp", "udp")
         ]
@@ -180,7 +184,7 @@ def main() -> int:
         if gstreamer:
             server = GStreamerCamera()
             stack.callback(server.die)
-            cameras += [(server, "rtsp", transport, GSTREAMER_FAULTS) for transport in ("tcp", "udp")]
+            cameras += [(server, "rtsp", "tcp", GSTREAMER_FAULTS), (server, "rtsp", "udp", GSTREAMER_FAULTS)]
         else:
             print("without GStreamer's RTSP server: apt install gir1.2-gst-rtsp-server-1.0 python3-gi")
         run.round(cameras, order)

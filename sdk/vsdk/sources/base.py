@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ..frame import Frame
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Source(abc.ABC):
         while (frame := self.read()) is not None:
             yield frame
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
