@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
+import http.server
 import itertools
-import socket
 import threading
 import time
 import traceback
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -28,7 +29,7 @@ from live_tools import (
     shown_number,
     wait_until,
 )
-from video_tools import flip_bits, textured, write_video
+from video_tools import flip_bits, textured, write_numbered, write_video
 
 from vsdk.errors import (
     SourceDeniedError,
@@ -190,26 +191,27 @@ def test_what_cannot_be_reached(opening: ExitStack) -> None:
         taken_from(opening, "srt://127.0.0.1:1", QUICK).state("live")
 
 
-def test_a_playlist_cannot_open_files(opening: ExitStack) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
-
-    def serve() -> None:
-        with listener:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(4096)
-                head = (
-                    f"HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\nContent-Length: {len(playlist)}"
-                )
-                connection.sendall(head.encode() + b"\r\n\r\n" + playlist)
-
-    server = threading.Thread(target=serve)
-    server.start()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/live.m3u8"
+def test_a_playlist_with_an_end_is_a_recording_and_cannot_open_files(opening: ExitStack, tmp_path: Path) -> None:
+    playlist = write_numbered(tmp_path / "live.m3u8", 30, container_options={"hls_list_size": "0"})
+    inside = playlist.read_text()
+    (tmp_path / "outside.m3u8").write_text(inside.replace("live0.ts", f"file://{tmp_path}/live0.ts"))
+    handler = partial(Quiet, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    opening.callback(server.server_close)
+    opening.callback(server.shutdown)
+    url = f"http://127.0.0.1:{server.server_port}"
+    source = opening.enter_context(open_network(f"{url}/live.m3u8", STEADY))
+    assert [frame.number for frame in source] == list(range(30))
     with pytest.raises(SourceError):
-        taken_from(opening, url, ONCE).state("live")
-    server.join(PATIENCE)
+        taken_from(opening, f"{url}/outside.m3u8", ONCE).state("live")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        pass
 
 
 def test_a_source_that_is_lost_does_not_disturb_another(camera: TestCamera, opening: ExitStack) -> None:
