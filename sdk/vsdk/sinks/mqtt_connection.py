@@ -30,6 +30,8 @@ KEEPALIVE_SECONDS = 15
 ANSWER_SECONDS = 5.0
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 JITTER = 0.2
+STEADY_SECONDS = 30.0
+"""After a connection that held for so long, the delays begin anew."""
 IN_FLIGHT = 20
 """Most messages that are sent and not yet acknowledged."""
 POLL_SECONDS, QUICK_SECONDS = 1.0, 0.05
@@ -102,11 +104,10 @@ class MqttConnection:
     def _work(self) -> None:
         tries = 0
         while self._is_wanted():
+            begin = time.monotonic()
             if self._connect():
-                tries = 0
                 self._serve()
-            else:
-                tries += 1
+            tries = 0 if time.monotonic() - begin > STEADY_SECONDS else tries + 1
             self._lose_in_flight()
             self._pause(tries)
         if (connection := self._client.socket()) is not None:
@@ -127,7 +128,7 @@ class MqttConnection:
         if self._closing.is_set():
             time.sleep(0.05)
         else:
-            delay = min(FIRST_DELAY * 2.0 ** min(tries, 32), LONGEST_DELAY)
+            delay = min(FIRST_DELAY * 2.0 ** min(max(tries - 1, 0), 32), LONGEST_DELAY)
             self._closing.wait(delay * random.uniform(1 - JITTER, 1 + JITTER))
 
     def _connect(self) -> bool:
@@ -137,10 +138,10 @@ class MqttConnection:
             self._client.connect(self._address.host, self._address.port, KEEPALIVE_SECONDS)
             self._await_answer()
             self.failure = None
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        except Exception as error:  # what is no MQTT makes paho raise all kinds, and the thread must go on
             self.failure = error
             self._client.disconnect()
-            if self.first_try.is_set() and str(error) != str(before):
+            if self.first_try.is_set() and not self._closing.is_set() and str(error) != str(before):
                 log.warning("%s: cannot connect: %s; trying again", self._address, reason(error))
         else:
             if self.first_try.is_set():
@@ -165,7 +166,16 @@ class MqttConnection:
 
     def _serve(self) -> None:
         """Publish until the connection is lost, or until the sink closes and everything is sent."""
-        self._publish(Message(self._status, ONLINE, 1), retain=True)
+        try:
+            if not self._publish_until_closed():
+                log.warning("%s: the connection is lost; trying again", self._address)
+        except Exception as error:  # as above
+            log.warning("%s: the connection is lost: %s; trying again", self._address, reason(error))
+
+    def _publish_until_closed(self) -> bool:
+        """False when the connection is lost before."""
+        if all(message.topic != self._status for message in self._in_flight.values()):
+            self._publish(Message(self._status, ONLINE, 1), retain=True)  # or else paho is sending it again
         goodbye = False
         while self._exchange(QUICK_SECONDS if self._closing.is_set() else POLL_SECONDS):
             self._send_waiting()
@@ -173,11 +183,11 @@ class MqttConnection:
                 continue
             if time.monotonic() > self._deadline or (goodbye and not self._in_flight):
                 self._client.disconnect()
-                return
+                return True
             if not self._in_flight and not goodbye:
                 goodbye = True
                 self._publish(Message(self._status, OFFLINE, 1), retain=True)
-        log.warning("%s: the connection is lost; trying again", self._address)
+        return False
 
     def _send_waiting(self) -> None:
         """Publish from the outbox, as much as may be on its way at a time."""
