@@ -1,4 +1,4 @@
-"""Search: which scenes look like this picture, or like these words?"""
+"""Search: which scenes look like this picture, like this scene, or like these words?"""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def search(
     *,
     image: Image | None = None,
     text: str | None = None,
+    like: Scene | None = None,
     bundle: Bundle | str | os.PathLike[str] | None = None,
     top: int = 5,
     encoder: Encoder | None = None,
@@ -44,6 +45,7 @@ def search(
         scenes: Scene events of one stream or several, all made with the same bundle.
         image: An RGB picture, uint8 `[height, width, 3]`.
         text: Words; needs a bundle with a text tower.
+        like: A scene; of both scenes the frames count that are most alike.
         bundle: The bundle that made the scenes; None is the model that ships with vsdk.
         top: How many to return at most.
         encoder: One of this bundle that is open already; None opens one, which serves later searches too.
@@ -52,24 +54,37 @@ def search(
         Matches, best first.
 
     Raises:
-        InputError: Neither or both of image and text, or scenes from another bundle or without features.
+        InputError: Not exactly one of image, text and like, or scenes from another bundle or without features.
         BundleError: The bundle has no text tower.
     """
-    if (image is None) == (text is None):
-        raise InputError("search needs either image= or text=")
+    if sum(given is not None for given in (image, text, like)) != 1:
+        raise InputError("search needs either image=, text= or like=")
     opened = bundle if isinstance(bundle, Bundle) else load(bundle)
-    if image is not None:
+    by_embedding = True
+    if like is not None:
+        by_embedding = like.features is not None and like.features.embedding is not None
+        queries = _vectors(like, by_embedding, opened.digest)
+    elif image is not None:
         features = (encoder or _encoder(opened)).encode_images([image])
         by_embedding = features.embedding is not None
-        query = features.cls[0] if features.embedding is None else features.embedding[0]
+        queries = features.cls if features.embedding is None else features.embedding
     else:
-        by_embedding = True
-        query = _text_encoder(opened).encode([text or ""])[0]
-    matches = [_match(scene, query, by_embedding, opened.digest) for scene in scenes]
+        queries = _text_encoder(opened).encode([text or ""])
+    queries = _unit(queries)
+    matches = [_match(scene, queries, by_embedding, opened.digest) for scene in scenes]
     return sorted(matches, key=lambda match: -match.score)[:top]
 
 
-def _match(scene: Scene, query: Vectors, by_embedding: bool, digest: str) -> Match:
+def _match(scene: Scene, queries: Vectors, by_embedding: bool, digest: str) -> Match:
+    vectors = _vectors(scene, by_embedding, digest)
+    scores = (_unit(vectors) @ queries.T).max(axis=1)
+    best = int(scores.argmax())
+    assert scene.features is not None
+    return Match(scene, float(scores[best]), scene.features.frames[best])
+
+
+def _vectors(scene: Scene, by_embedding: bool, digest: str) -> Vectors:
+    """What is compared of a scene, float32 `[n, width]`."""
     features = scene.features
     if features is None:
         raise InputError(
@@ -82,9 +97,12 @@ def _match(scene: Scene, query: Vectors, by_embedding: bool, digest: str) -> Mat
             f"scene {scene.index} was made with bundle {features.bundle[:12]}, but the search is to use {digest[:12]}",
             hint="Pass bundle= the one that the stream used.",
         )
-    scores = vectors @ query / np.maximum(np.linalg.norm(vectors, axis=1) * np.linalg.norm(query), 1e-12)
-    best = int(scores.argmax())
-    return Match(scene, float(scores[best]), features.frames[best])
+    return vectors
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    """The vectors at length 1; those of length 0 stay as they are."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
 _encoders: dict[str, Encoder] = {}

@@ -28,6 +28,7 @@ from vsdk.sources.base import Source
 from vsdk.sources.image_folder import ImageFolder
 from vsdk.sources.live import LiveSource
 from vsdk.sources.opening import open_source
+from vsdk.sources.paced import Paced
 from vsdk.sources.piped_video import PipedVideo
 from vsdk.sources.raw_video import RawVideo
 from vsdk.sources.video_file import VideoFile
@@ -71,6 +72,10 @@ def _folder_of_jpeg(folder: Path) -> Source:
     for index in range(COUNT):
         PIL.Image.fromarray(numbered(index)).save(folder / f"{index}.JPG", quality=90)
     return open_source(folder)
+
+
+def _paced_mp4(folder: Path) -> Source:
+    return Paced(VideoFile(write_numbered(folder / "clip.mp4", COUNT)), speed=50)
 
 
 def _list_of_arrays(folder: Path) -> Source:
@@ -134,6 +139,7 @@ SOURCES = [
     _turned_by_180_degrees,
     _folder_of_png,
     _folder_of_jpeg,
+    _paced_mp4,
     _list_of_arrays,
     _generator_that_reuses_its_memory,
     _y4m_through_a_pipe,

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import bench, doctor, export, inspect, run, track
+from . import bench, doctor, export, inspect, run, serve, track
 from .console import stderr
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _global_options(
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("track", epilog=track.EXAMPLES)(track.track)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.inspect)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

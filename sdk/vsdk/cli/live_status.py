@@ -69,7 +69,7 @@ class LiveStatus:
         if event.type == "source":
             self._progress.update(self._task, state=event.state)
             if not self._disable:
-                stderr.print(_sentence(event), markup=False, highlight=False, soft_wrap=True)
+                stderr.print(sentence(event), markup=False, highlight=False, soft_wrap=True)
         elif event.type == "stats":
             latency = "-"
             if event.latency_p50 is not None and event.latency_p95 is not None:
@@ -85,7 +85,8 @@ class LiveStatus:
         self._progress.stop()
 
 
-def _sentence(event: SourceState) -> str:
+def sentence(event: SourceState) -> str:
+    """A change of state, as a line for people."""
     parts = [f"{time.strftime('%H:%M:%S')} {event.source}: {event.state}"]
     if event.message:
         parts.append(event.message)
