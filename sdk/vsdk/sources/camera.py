@@ -75,6 +75,7 @@ class CameraConnection(ContainerConnection):
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             convert_at_once=True,
+            hint=f"What its driver says shows: v4l2-ctl --all -d {address.device}",
         )
 
     def receive(self) -> Sequence[Picture] | None:

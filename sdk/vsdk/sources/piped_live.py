@@ -52,6 +52,7 @@ def _container(stream: ByteStream, settings: LiveSettings) -> ContainerConnectio
             lambda: open_container(file, stream.name, PROBING),
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
+            hint="Is the program that writes still running?",
         )
     except (SourceEmptyError, SourceUnreadableError) as error:
         raise file.explained(error) from error
