@@ -4,6 +4,7 @@
 JSON. The first event of a stream is `Start`, the last is `End`; scenes come in order and tile the stream.
 A bundle with a memory adds a `MemoryUpdate` after each scene. A tracker adds a `Mask` for each frame and object.
 A live source adds a `SourceState` whenever it comes, stalls or goes, and `Stats` every few seconds.
+JSON lines of several streams name theirs in a member `stream`.
 """
 
 from __future__ import annotations
@@ -240,22 +241,28 @@ def how_it_ended(
 Event = Start | Scene | MemoryUpdate | Mask | SourceState | Stats | End
 
 
-def to_dict(event: Event) -> dict[str, Any]:
-    """The JSON form of an event as a dictionary; seconds are rounded to microseconds."""
-    content: dict[str, Any] = {"type": event.type}
+def to_dict(event: Event, stream: str | None = None) -> dict[str, Any]:
+    """The JSON form of an event as a dictionary; seconds are rounded to microseconds.
+
+    Args:
+        event: The event.
+        stream: Name of its stream, where there are several: the member `stream`, before all others.
+    """
+    content: dict[str, Any] = {} if stream is None else {"stream": stream}
+    content["type"] = event.type
     for item in fields(event):
         if item.metadata.get("json", True):
             content[item.name] = _plain(getattr(event, item.name))
     return content
 
 
-def to_json(event: Event) -> str:
-    """One JSON line, without the line feed."""
-    return json.dumps(to_dict(event), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def to_json(event: Event, stream: str | None = None) -> str:
+    """One JSON line, without the line feed; arguments as for `to_dict`."""
+    return json.dumps(to_dict(event, stream), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def from_dict(content: Mapping[str, Any]) -> Event:
-    """The event that `to_dict` described, without its arrays.
+    """The event that `to_dict` described, without its arrays, and without the name of its stream.
 
     Raises:
         ValueError: Unknown type or fields.
@@ -264,6 +271,7 @@ def from_dict(content: Mapping[str, Any]) -> Event:
     arguments: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
     }
+    arguments.pop("stream", None)
     kind = kinds.get(str(arguments.pop("type", None)))
     if kind is None:
         raise ValueError(f"unknown event type {content.get('type')!r}")

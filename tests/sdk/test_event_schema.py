@@ -116,9 +116,9 @@ def test_the_schema_is_a_schema() -> None:
 
 
 @settings(deadline=None)
-@given(events)
-def test_every_event_fits_the_schema_and_comes_back(event: Event) -> None:
-    line = to_json(event)
+@given(events, st.none() | st.text())
+def test_every_event_fits_the_schema_and_comes_back(event: Event, stream: str | None) -> None:
+    line = to_json(event, stream)
     assert "\n" not in line
     content = json.loads(line)
     VALIDATOR.validate(content)
@@ -130,7 +130,8 @@ def test_every_event_fits_the_schema_and_comes_back(event: Event) -> None:
             assert after == pytest.approx(before, abs=5.1e-7)  # seconds are written in microseconds
         else:
             assert after == before
-    assert to_dict(again) == content
+    assert to_dict(again, stream) == content
+    assert next(iter(content)) == ("type" if stream is None else "stream")
 
 
 def test_every_event_has_its_part_of_the_schema() -> None:
@@ -140,7 +141,8 @@ def test_every_event_has_its_part_of_the_schema() -> None:
     for name, kind in kinds.items():
         part = SCHEMA_FILE["$defs"][name]
         written = {"type"} | {item.name for item in fields(kind) if item.metadata.get("json", True)}
-        assert set(part["properties"]) == set(part["required"]) == written
+        assert set(part["required"]) == written
+        assert set(part["properties"]) == written | {"stream"}
         assert part["properties"]["type"]["const"] == name
     assert SCHEMA_FILE["$defs"]["start"]["properties"]["schema"]["const"] == SCHEMA
 
@@ -175,6 +177,7 @@ def changed(name: str, **changes: Any) -> dict[str, Any]:
         changed("stats", dropped=None),
         changed("stats", latency_p50="slow"),
         changed("end", reason="tired"),
+        changed("end", stream=3),
         {key: value for key, value in to_dict(EXAMPLES["end"]).items() if key != "frames"},
         {},
         [],

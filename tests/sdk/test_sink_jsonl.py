@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from vsdk.events import End, Event, Scene, Start, from_dict
 from vsdk.sinks.jsonl import JsonLines
-from vsdk_runtimes.errors import SinkError
+from vsdk_runtimes.errors import ClosedError, SinkError
 
 EVENTS: list[Event] = [
     Start("été 夏.mp4", "nano", "0" * 64, "onnxruntime 1.32 on cpu, fp32"),
@@ -44,6 +44,25 @@ def test_a_file_name_that_is_not_utf8_is_written_as_an_escape(tmp_path: Path) ->
         sink.write_event(Start(name, "nano", "", ""))
     content = json.loads((tmp_path / "events.jsonl").read_text("utf-8"))
     assert os.fsencode(content["source"]) == b"caf\xe9.mp4"
+
+
+def test_streams_that_share_a_file_name_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    file = JsonLines(path)
+    door, yard = file.of("door"), file.of("yard")
+    for event in EVENTS:
+        door.write_event(event)
+        yard.write_event(event)
+    door.close()
+    yard.write_event(EVENTS[-1])
+    file.close()
+    lines = path.read_text("utf-8").splitlines()
+    assert [line.split(",")[0] for line in lines[:2]] == ['{"stream":"door"', '{"stream":"yard"']
+    contents = [json.loads(line) for line in lines]
+    assert [content["stream"] for content in contents] == [*["door", "yard"] * 4, "yard"]
+    assert [from_dict(content) for content in contents[::2]] == [*EVENTS, EVENTS[-1]]
+    with pytest.raises(ClosedError):
+        yard.write_event(EVENTS[0])
 
 
 def test_a_dash_is_standard_output(capfd: pytest.CaptureFixture[str]) -> None:

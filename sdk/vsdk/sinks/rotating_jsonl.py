@@ -24,9 +24,7 @@ from pathlib import Path
 
 from vsdk_runtimes.errors import SinkError
 
-from ..events import Event
-from .file_sink import FileSink
-from .jsonl import line_of, write_line
+from .jsonl import LinesFile, write_line
 from .rotation import Rotation
 
 log = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ log = logging.getLogger(__name__)
 CHUNK = 65536
 
 
-class RotatingJsonLines(FileSink):
+class RotatingJsonLines(LinesFile):
     """Writes events as JSON lines like `JsonLines`, but goes on with the file that is there, and rotates.
 
     Files change between lines. A process that is killed leaves whole lines in every file, but perhaps the beginning of
@@ -59,8 +57,7 @@ class RotatingJsonLines(FileSink):
             self._aside = _Aside(self._current)
             self._descriptor: int | None = self._open()
 
-    def _take_event(self, event: Event) -> None:
-        line = line_of(event)
+    def _take_line(self, line: bytes) -> None:
         if self._descriptor is None:  # putting a file aside has failed halfway; there may be room again
             self._descriptor = self._open()
         if self._is_due(len(line)):
