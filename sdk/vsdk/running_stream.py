@@ -53,14 +53,22 @@ class RunningStream:
         self._stopping.set()
         if self._thread.ident is None:
             self._finish(reason, message)
+            self._leave()
         elif self._thread.is_alive():
             self.stream.stop()
             self._outlet.hurry()
 
     def join(self, seconds: float) -> None:
-        """Wait for the end."""
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(seconds)
+        """Wait for the end, after `stop`.
+
+        A stream that is held up, by a long run of an engine for instance, is then ended from here: its sinks are
+        finished when this returns. A thread cannot wait for itself: it ends when it comes back to the stream.
+        """
+        if self._thread.ident is None or self._thread is threading.current_thread():
+            return
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._finish(self._reason, self._message)
 
     def _run(self) -> None:
         reason, message = self._reason, ""
@@ -76,12 +84,14 @@ class RunningStream:
         if self._stopping.is_set() and self.failure is None:
             reason, message = self._reason, self._message
         self._finish(reason, message)
+        self._leave()
 
     def _finish(self, reason: Reason, message: str) -> None:
         try:
             self.stream.finish(reason, message)
         except Exception as error:
-            self.failure, self.unfinished = error, True
-        finally:
-            self._outlet.end()
-            self._ended()
+            self.failure, self.unfinished = self.failure or error, True
+
+    def _leave(self) -> None:
+        self._outlet.end()
+        self._ended()

@@ -35,7 +35,8 @@ from .sources.live_settings import LiveSettings
 from .sources.several import Spec, check_name, open_sources
 from .stream import BATCH, Stream
 
-CLOSE_SECONDS = 0.9
+CLOSE_SECONDS = 0.6
+"""Longest time that streams are waited for; then they are ended from outside."""
 
 
 class Streams:
@@ -54,6 +55,9 @@ class Streams:
         sinks: Called with each name; gives the sinks of that stream, which are closed with it.
         on_features: Called with the name and what `Stream` calls it with, in the stream's thread.
         on_frame: Likewise.
+
+    Attributes:
+        engines: The networks, for further use while the streams are open, such as searches.
 
     The iterator ends when all streams have. A stream that fails ends with an `End` of the reason `"error"`, which is
     the last event of its name; `failures` has the exception. What fails in the construction is raised there.
@@ -103,7 +107,7 @@ class Streams:
             opened = open_sources(sources, live=live)
             for source in opened.values():
                 undo.callback(source.close)
-            self._engines = Engines(
+            self.engines = Engines(
                 bundle,
                 device=device,
                 engine=engine,
@@ -112,7 +116,7 @@ class Streams:
                 batch=batch,
                 memory=memory,
             )
-            undo.callback(self._engines.close)
+            undo.callback(self.engines.close)
             for name, source in opened.items():
                 self._running[name] = running = self._make(name, source)
                 undo.callback(running.stop, "error", "another stream could not be started")
@@ -209,8 +213,8 @@ class Streams:
             stream = Stream(
                 None,
                 source,
-                engines=self._engines,
-                batch=1 if source.info.live else min(BATCH, self._engines.encoder.batch),
+                engines=self.engines,
+                batch=1 if source.info.live else min(BATCH, self.engines.encoder.batch),
                 gate=self._gate,
                 scenes=self._scenes,
                 sinks=[*sinks, outlet],
@@ -230,7 +234,7 @@ class Streams:
     def _free_engines(self) -> None:
         """Whoever comes last does it: a stream that is stuck somewhere may outlive `close`."""
         if self._closed and self._alive == 0:
-            self._engines.close()
+            self.engines.close()
 
     def _check_open(self) -> None:
         if self._closed:
