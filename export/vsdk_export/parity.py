@@ -29,7 +29,7 @@ class Limit:
 
     Attributes:
         relative: Largest absolute error, in units of the reference's root mean square.
-        cosine: Smallest cosine between a vector (along the last axis) and its reference.
+        cosine: Smallest cosine between a vector and its reference (see `deviation`).
     """
 
     relative: float | None = None
@@ -91,11 +91,12 @@ def judged(component: str, precision: Precision, deviations: Mapping[str, Deviat
 def deviation(found: list[Array], expected: list[Array]) -> Deviation:
     """Compare lists of arrays `[batch, ..., width]` pairwise; cosines are of vectors along the last axis.
 
-    Arrays `[batch]` are compared as one vector.
+    Arrays `[batch]` are compared as one vector, and each channel of maps `[batch, channels, height, width]` as one: a
+    row of pixels is no vector of anything, and one in which nothing is seen has no direction.
     """
     if expected[0].ndim == 1:  # a number for each of the batch: one vector, since a number alone has no direction
         found, expected = [np.concatenate(found)[None]], [np.concatenate(expected)[None]]
-    width = expected[0].shape[-1]
+    width = int(np.prod(expected[0].shape[2:])) if expected[0].ndim == 4 else expected[0].shape[-1]
     actual = np.concatenate([array.reshape(-1, width) for array in found]).astype(np.float64)
     wanted = np.concatenate([array.reshape(-1, width) for array in expected]).astype(np.float64)
     largest = float(np.abs(actual - wanted).max())

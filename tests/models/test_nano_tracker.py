@@ -11,13 +11,16 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vsdk_models.nano.tracker import Config, NanoTracker, load_tracker
-from vsdk_models.nano.tracker.network import RECENT
+from vsdk_models.nano.tracker.curtains import draw_curtain
+from vsdk_models.nano.tracker.network import RECENT, Follow
+from vsdk_models.nano.tracker.patterns import PATTERNS
 from vsdk_models.nano.tracker.pool import Pool, fill
 from vsdk_models.nano.tracker.rollout import Rollout, draw_prompt, normalised
 from vsdk_models.nano.tracker.shapes import ellipse
-from vsdk_models.nano.tracker.train import Training
+from vsdk_models.nano.tracker.train import Optimizers, Training
 from vsdk_models.nano.tracker.video import (
     HELD_OUT_SHAPES,
     SHAPES,
@@ -108,6 +111,76 @@ def test_families_for_training_and_validation_are_apart() -> None:
     assert "plain" in TEXTURES
 
 
+@pytest.mark.parametrize("name", PATTERNS)
+def test_regular_textures_are_pictures_of_strong_contrast(name: str) -> None:
+    drawn = [PATTERNS[name](np.random.default_rng(seed), 64) for seed in range(8)]
+    for picture in drawn:
+        assert picture.shape == (64, 64, 3)
+        assert picture.dtype == np.float32
+        assert picture.min() >= 0
+        assert picture.max() <= 1
+    assert np.median([picture.std() for picture in drawn]) > 0.08
+
+
+def test_a_curtain_hides_what_it_passes_and_nothing_else() -> None:
+    """Grey ground, a white square at rest, a black curtain or fence: what turned dark is no longer an object's."""
+    pictures = np.full((12, 64, 64, 3), 128, np.uint8)
+    owners = np.zeros((12, 64, 64), np.uint8)
+    owners[:, 20:36, 24:40] = 1
+    pictures[owners == 1] = 255
+    black = np.zeros((64, 64, 3), np.uint8)
+    least = []
+    for seed in range(20):
+        covered, left = draw_curtain(np.random.default_rng(seed), pictures, owners, 1, black)
+        assert (covered[left == 1] >= 127).all()
+        hidden = (owners == 1) & (left == 0)
+        assert (covered[hidden] <= 128).all()
+        far = (covered == pictures).all(-1)
+        assert np.array_equal(left[far], owners[far])
+        least.append(int((left == 1).sum((1, 2)).min()))
+    assert sum(pixels == 0 for pixels in least) >= 8  # curtains hide it wholly, fences do not
+    assert sum(pixels > 0 for pixels in least) >= 2
+
+
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (2, -3), (-4, 4)])
+def test_a_mask_is_carried_over_to_where_the_picture_moved(down: int, right: int) -> None:
+    """Every fine pixel has a look of its own, and the whole picture moves by up to a cell."""
+    torch.manual_seed(2)
+    fine_side, cell, parts = CONFIG.fine_side, CONFIG.cell, CONFIG.mask_side // CONFIG.fine_side
+    looks = torch.randn(1, CONFIG.fine, fine_side, fine_side)
+    looks = looks / looks.square().mean(1, keepdim=True).sqrt()
+    mask = torch.zeros(1, 1, CONFIG.mask_side, CONFIG.mask_side)
+    mask[:, :, 41:74, 22:59] = 1
+    wanted = torch.roll(mask, (down * parts, right * parts), (2, 3))
+    now = functional.pixel_unshuffle(torch.roll(looks, (down, right), (2, 3)), cell)
+    before = functional.pixel_unshuffle(looks, cell).flatten(2).transpose(1, 2)[:, None]
+    remembered = functional.pixel_unshuffle(functional.pixel_unshuffle(mask, parts), cell)
+    slot = torch.zeros(1, 1, RECENT + 1)
+    slot[..., 1] = 1
+    with torch.inference_mode():
+        follow = Follow(CONFIG)
+        follow.temperature.fill_(6.0)
+        found = follow(now, before, remembered.flatten(2).transpose(1, 2)[:, None], slot, torch.ones(1, 1))
+    carried = functional.pixel_shuffle(found[:, : CONFIG.parts * CONFIG.patch], cell)
+    carried = functional.pixel_shuffle(carried, parts)
+    assert ((carried > 0.5) == (wanted > 0.5)).float().mean() > 0.995
+
+
+def test_both_optimizers_move_the_weights_themselves() -> None:
+    """The matrices that Muon is given are views of the convolutions' weights."""
+    torch.manual_seed(0)
+    tracker = NanoTracker()
+    tracker.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    before = {name: weight.detach().clone() for name, weight in tracker.named_parameters()}
+    optimizers = Optimizers(tracker, 1e-2)
+    for weight in tracker.parameters():
+        weight.grad = torch.randn_like(weight)
+    optimizers.step(1e-2)
+    for name, weight in tracker.named_parameters():
+        assert not torch.equal(weight, before[name]), name
+        assert weight.grad is None
+
+
 def test_a_pool_is_filled_once_and_read_clip_by_clip(pool_folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in pool_folder.iterdir()}
     fill(pool_folder, clips=3, seed=1, frames=10, chunk=3)
@@ -175,8 +248,8 @@ def samples(name: str, batch: int, slots: int, points: int, embeddings: int) -> 
         }  # fmt: skip
     if name == "decoder":
         return {
-            "features": draw(batch, c.width, c.grid, c.grid), "high0": draw(1, c.high[0], c.mask_side, c.mask_side),
-            "high1": draw(1, c.high[1], c.mask_side // 2, c.mask_side // 2),
+            "features": draw(batch, c.width, c.grid, c.grid), "high0": draw(1, c.high[0], c.fine_side, c.fine_side),
+            "high1": draw(1, c.high[1], c.fine_side // 2, c.fine_side // 2),
             "points": torch.rand(batch, points, 2) * c.side, "labels": torch.randint(-1, 4, (batch, points)),
             "embeddings": draw(batch, embeddings, c.width), "embedding_valid": torch.ones(batch, embeddings),
             "mask": mask, "mask_given": given,

@@ -29,14 +29,21 @@ class Prompt:
     mask: Tensor
     mask_given: Tensor
 
+    def to(self, device: torch.device) -> Prompt:
+        """The same on another device."""
+        return Prompt(self.points.to(device), self.labels.to(device), self.mask.to(device), self.mask_given.to(device))
+
 
 @dataclass(frozen=True)
 class Step:
-    """What one frame gave: logits `[batch, 1, m, m]`, predicted IoU `[batch]`, object score `[batch]`."""
+    """What one frame gave: logits `[batch, 1, m, m]`, predicted IoU `[batch]` and object score `[batch]`; and the mask
+    that was carried over from the frame before, `[batch, 1, m, m]`, if there was one.
+    """
 
     logits: Tensor
     iou: Tensor
     object_score: Tensor
+    carried: Tensor | None
 
 
 @dataclass
@@ -82,7 +89,7 @@ class Rollout:
 
     Args:
         tracker: The networks.
-        pixels: All frames, float32 `[clips, frames, 3, side, side]`, normalised.
+        pixels: All frames, float32 `[clips, frames, 3, side, side]`, normalised, on the tracker's device.
         objects: Objects of every clip; the batch has the first clip's, then the second's, and so on.
     """
 
@@ -92,11 +99,11 @@ class Rollout:
         self.batch = clips * objects
         maps = tracker.encoder(pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         self.maps = [part.unflatten(0, (clips, frames)) for part in maps]
-        side, nothing = tracker.config.side, torch.zeros(self.batch)
+        side, nothing = tracker.config.side, pixels.new_zeros(self.batch)
         self.nothing = Prompt(
-            torch.zeros(self.batch, 2, 2),
-            torch.full((self.batch, 2), -1),
-            torch.zeros(self.batch, 1, side, side),
+            pixels.new_zeros(self.batch, 2, 2),
+            torch.full((self.batch, 2), -1, device=pixels.device),
+            pixels.new_zeros(self.batch, 1, side, side),
             nothing,
         )
 
@@ -104,17 +111,22 @@ class Rollout:
         """Prompt or track one frame, and remember it."""
         high0, high1, top, initial = (part[:, frame].repeat_interleave(self.objects, 0) for part in self.maps)
         features = initial if prompt else self.tracker.attention(top, *self.bank.read(frame, recent))
-        asked = prompt or self.nothing
-        none = torch.zeros(self.batch, 1, self.tracker.config.width)
+        asked = prompt.to(top.device) if prompt else self.nothing
+        none = features.new_zeros(self.batch, 1, self.tracker.config.width)
         logits, iou, score, pointers = self.tracker.decoder(
             features, high0, high1, asked.points, asked.labels, none, none[..., 0], asked.mask, asked.mask_given
         )
-        hard = torch.full((self.batch,), float(prompt is not None))
+        hard = torch.full_like(asked.mask_given, float(prompt is not None))
         seen = torch.where(score[:, None, None, None] > 0, logits, torch.full_like(logits, -32.0))
         score_of_memory = torch.where(asked.mask_given > 0, torch.full_like(score, 10.0), score)
         memory = self.tracker.memory(top, seen, asked.mask, asked.mask_given, hard, score_of_memory)
         self.bank.write(frame, prompt is not None, memory, pointers[:, 0])
-        return Step(logits, iou[:, 0], score)
+        return Step(logits, iou[:, 0], score, None if prompt else self._carried(features))
+
+    def _carried(self, features: Tensor) -> Tensor:
+        config = self.tracker.config
+        parts = functional.pixel_shuffle(features[:, config.coarse :], config.cell)[:, : config.parts]
+        return functional.pixel_shuffle(parts, config.mask_side // config.fine_side)
 
 
 def draw_prompt(rng: np.random.Generator, masks: Tensor, kinds: list[Kind]) -> Prompt:

@@ -105,6 +105,44 @@ def discs(rng: Random) -> Silhouette:
     return depth
 
 
+def ribbon(rng: Random) -> Silhouette:
+    """A thick line that turns as it goes: tails, cables, letters of no alphabet."""
+    count, thick = int(rng.integers(3, 9)), float(rng.uniform(0.1, 0.28))
+    turns = np.cumsum(rng.normal(rng.normal(0, 0.5), 0.5, count)) + rng.uniform(0, 2 * np.pi)
+    line = np.concatenate([np.zeros((1, 2)), np.cumsum(np.stack([np.cos(turns), np.sin(turns)], -1), 0)])
+    line = line - (line.min(0) + line.max(0)) / 2
+    line = line * (0.95 - thick) / max(float(np.abs(line).max()), 1e-3)
+
+    def depth(u: Tensor, v: Tensor, time: Tensor) -> Tensor:
+        nearest = torch.full_like(u, 9.0)
+        for (x0, y0), (x1, y1) in zip(line[:-1].tolist(), line[1:].tolist(), strict=True):
+            dx, dy = x1 - x0, y1 - y0
+            along = (((u - x0) * dx + (v - y0) * dy) / (dx * dx + dy * dy + 1e-9)).clamp(0, 1)
+            nearest = torch.minimum(nearest, (u - x0 - along * dx) ** 2 + (v - y0 - along * dy) ** 2)
+        return thick - torch.sqrt(nearest + 1e-9)
+
+    return depth
+
+
+def joined(rng: Random) -> Silhouette:
+    """Two simple shapes grown together, sometimes with a third cut out."""
+    simple = (blob, ellipse, rectangle, polygon)
+    parts = [simple[int(rng.integers(len(simple)))](rng) for _ in range(3)]
+    places = rng.uniform(-0.5, 0.5, (3, 2)).tolist()
+    sizes = [*rng.uniform(0.4, 0.75, 2).tolist(), float(rng.uniform(0.25, 0.5))]
+    cut = rng.random() < 0.5
+
+    def depth(u: Tensor, v: Tensor, time: Tensor) -> Tensor:
+        depths = [
+            part((u - x) / size, (v - y) / size, time) * size
+            for part, (x, y), size in zip(parts, places, sizes, strict=True)
+        ]
+        total = torch.maximum(depths[0], depths[1])
+        return torch.minimum(total, -depths[2]) if cut else total
+
+    return depth
+
+
 def bar(rng: Random) -> Silhouette:
     """A long bar: what objects pass behind."""
     across = float(rng.uniform(0.06, 0.3))

@@ -1,8 +1,9 @@
 """Clips of moving objects with exact masks, drawn by chance, that the tracker is trained and watched on.
 
 Training uses the shapes SHAPES (plus "bar" for occluders; any of them may have round holes and may bend) and the
-textures TEXTURES (the processes of `nano.textures`, and plain colour). HELD_OUT_SHAPES and, as textures, coloured
-sprites on plain ground are for validation only. A benchmark should use none of the first two. No photographs are used.
+textures TEXTURES (the processes of `nano.textures`, those of `patterns`, and plain colour). HELD_OUT_SHAPES and, as
+textures, coloured sprites on plain ground are for validation only. A benchmark should use none of the first two. No
+photographs are used.
 
 A scene is a moving background, two to four objects that look alike, some others, and what passes in front of them.
 Objects turn, grow, shrink, shear, bend, leave the picture and come back; the picture may be dim, noisy, blurred,
@@ -23,12 +24,14 @@ from torch.nn import functional
 
 from ..sprites import COLOURS, shape_mask
 from ..sprites import SHAPES as SPRITES
-from ..textures import PROCESSES, backdrop, palette
+from ..textures import PROCESSES, backdrop, layout_mask, palette
 from . import shapes
+from .patterns import PATTERNS
 from .shapes import Random, Silhouette
 
-SHAPES = ("blob", "ellipse", "rectangle", "polygon", "discs")
-TEXTURES = (*PROCESSES, "plain")
+SHAPES = ("blob", "ellipse", "rectangle", "polygon", "discs", "ribbon", "joined")
+NATURAL_OR_REGULAR = {**PROCESSES, **PATTERNS}
+TEXTURES = (*NATURAL_OR_REGULAR, "plain")
 HELD_OUT_SHAPES = ("gear", "crescent", "star")
 SIDE = 128
 ASPECTS = (4 / 3, 4 / 3, 4 / 3, 16 / 9, 16 / 9, 1.0, 0.75)
@@ -76,7 +79,12 @@ class Bank:
                 kept[int(self.rng.integers(count))] = kept.pop()
 
     def _backdrop(self, side: int) -> Tensor:
-        return _image(backdrop(self.rng, side))
+        picture = backdrop(self.rng, side)
+        if self.rng.random() < 0.4:
+            mask = layout_mask(self.rng, side)[..., None] if self.rng.random() < 0.6 else np.ones((1, 1, 1), np.float32)
+            regular = PATTERNS[str(self.rng.choice(list(PATTERNS)))](self.rng, side)
+            picture = picture * (1 - mask) + regular * mask
+        return _image(picture)
 
     def _texture(self, side: int) -> Tensor:
         rng = self.rng
@@ -85,9 +93,9 @@ class Bank:
         name = TEXTURES[int(rng.integers(len(TEXTURES)))]
         if name == "plain":
             return _image(np.broadcast_to(palette(rng, 1), (side, side, 3)))
-        picture = PROCESSES[name](rng, side)
+        picture = NATURAL_OR_REGULAR[name](rng, side)
         if rng.random() < 0.3:
-            other = PROCESSES[str(rng.choice(list(PROCESSES)))](rng, side)
+            other = NATURAL_OR_REGULAR[str(rng.choice(list(NATURAL_OR_REGULAR)))](rng, side)
             split = np.arange(side)[:, None, None] < side * rng.uniform(0.3, 0.7)
             picture = np.where(split, picture, other)
         return _image(picture)
