@@ -8,38 +8,18 @@ import subprocess
 import sys
 import time
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
-import jsonschema
 import numpy as np
 import pytest
+from event_lines import lines_of
 from PIL import Image
 
 from vsdk_runtimes import load_bundle
 
 FRAMES, CUT = 60, 30
-
-
-def lines_of(text: str) -> list[dict[str, Any]]:
-    """Events of JSON lines; each is valid, the first is `start`, the last is `end`, scenes tile the stream."""
-    validator = jsonschema.Draft202012Validator(json.loads(files("vsdk").joinpath("events.schema.json").read_text()))
-    events = [json.loads(line) for line in text.splitlines()]
-    for event in events:
-        validator.validate(event)
-    assert events[0]["type"] == "start"
-    assert events[-1]["type"] == "end"
-    scenes = [event for event in events if event["type"] == "scene"]
-    memories = [event for event in events if event["type"] == "memory"]
-    assert len(scenes) == len(events) - len(memories) - 2 == events[-1]["scenes"]
-    assert [event["scene"] for event in memories] in ([], [scene["index"] for scene in scenes])
-    assert [scene["index"] for scene in scenes] == list(range(len(scenes)))
-    for before, after in pairwise(scenes):
-        assert after["start_frame"] == before["end_frame"] + 1
-        assert after["start"] == before["end"]
-    return events
 
 
 def test_every_output_is_written_and_can_be_read(clip: Path, tmp_path: Path, vsdk_command: Any) -> None:

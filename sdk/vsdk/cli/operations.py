@@ -14,7 +14,8 @@ from .outputs import STANDARD_OUTPUT
 if TYPE_CHECKING:
     from ..pipeline import FeatureHook, Vector
     from ..sinks.base import Sink
-    from ..sinks.metrics import StreamMetrics
+    from ..sinks.jsonl import LinesFile
+    from ..sinks.metrics import Metrics, StreamMetrics
     from ..sinks.rotation import Rotation
 
 PANEL = "Operations"
@@ -79,20 +80,34 @@ class Asked:
         _parse("--mqtt", mqtt, MqttAddress.parse)
         return cls(_parse("--jsonl-rotate", jsonl_rotate, Rotation.parse), metrics, mqtt)
 
-    def open_json_lines(self, jsonl: str) -> Sink:
+    def open_json_lines(self, jsonl: str) -> LinesFile:
         """The sink for JSON lines."""
         from ..sinks.jsonl import JsonLines
         from ..sinks.rotating_jsonl import RotatingJsonLines
 
         return JsonLines(jsonl) if self.rotation is None else RotatingJsonLines(jsonl, self.rotation)
 
-    def open_watchers(self, opened: contextlib.ExitStack, source: str = "") -> Watchers:
-        """The sinks that others look into, each of which `opened` closes if something fails."""
-        watchers = Watchers()
-        if self.metrics is not None:
-            from ..sinks.metrics import Metrics
+    def open_metrics(self, opened: contextlib.ExitStack) -> Metrics | None:
+        """The port for metrics, which `opened` closes."""
+        if self.metrics is None:
+            return None
+        from ..sinks.metrics import Metrics
 
-            watchers.metrics = opened.enter_context(Metrics(self.metrics))
+        return opened.enter_context(Metrics(self.metrics))
+
+    def open_watchers(
+        self, opened: contextlib.ExitStack, source: str = "", metrics: StreamMetrics | None = None
+    ) -> Watchers:
+        """The sinks that others look into, each of which `opened` closes if something fails.
+
+        Args:
+            opened: See above.
+            source: Name of the source.
+            metrics: Its part of the port that several share; None opens the port.
+        """
+        watchers = Watchers()
+        watchers.metrics = self.open_metrics(opened) if metrics is None else metrics
+        if watchers.metrics is not None:
             watchers.sinks.append(watchers.metrics)
         if self.mqtt is not None:
             from ..sinks.mqtt import Mqtt

@@ -25,6 +25,25 @@ SourceName = Annotated[
     ),
 ]
 
+SourceNames = Annotated[
+    list[str],
+    typer.Argument(
+        help="A video file, a folder of images, an address such as rtsp://... or camera://0, or - for standard input; "
+        "or several of them.",
+        metavar="SOURCE",
+        show_default=False,
+    ),
+]
+StreamNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        help="Name of a source in events and file names; once for each, in their order. By default made of the source.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+
 
 def _checked_raw(text: str | None) -> str | None:
     """The description of raw frames, if it is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import typer
@@ -12,15 +12,16 @@ from .console import stderr
 STANDARD_OUTPUT = "-"
 
 
-def refuse_collisions(source: str, outputs: Iterable[Path | str | None]) -> None:
-    """An output may be neither the source itself nor another output: opening it would destroy what is there."""
-    taken = {Path(source).resolve()}
+def refuse_collisions(source: str | Sequence[str], outputs: Iterable[Path | str | None]) -> None:
+    """An output may be neither a source itself nor another output: opening it would destroy what is there."""
+    sources = [source] if isinstance(source, str) else source
+    taken = {Path(each).resolve() for each in sources}
     for output in outputs:
         if output is None or output == STANDARD_OUTPUT:
             continue
         path = Path(output).resolve()
         if path in taken:
-            raise typer.BadParameter(f"{output} is already the source or another output")
+            raise typer.BadParameter(f"{output} is already a source or another output")
         taken.add(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -22,19 +22,20 @@ from .options import (
     Precision,
     Quiet,
     RawFrames,
-    SourceName,
+    SourceNames,
+    StreamNames,
     Threads,
     Verify,
 )
 from .outputs import refuse_collisions, show_written
+from .run_outputs import Outputs
+from .run_several import Several, run_several
 
 if TYPE_CHECKING:
     from vsdk_runtimes import Bundle
 
     from ..events import End, Scene
     from ..gate import GateSettings
-    from ..pipeline import FeatureHook
-    from ..sinks.base import Sink
     from ..sources.base import Source
     from ..sources.live_settings import LiveSettings
 
@@ -46,6 +47,8 @@ EXAMPLES = examples(
     ("vsdk run video.mp4 --jsonl events.jsonl --jsonl-rotate 1d,keep=30", "A file a day, of the last month."),
     ("vsdk run rtsp://10.0.0.7/main --jsonl -", "A camera, until Ctrl-C; its name and password go before the host."),
     ("my-camera --bgr | vsdk run - --raw 1280x720:bgr24@30", "Frames from another program, here without a container."),
+    ("vsdk run rtsp://10.0.0.7/main rtsp://10.0.0.8/main --name door --name yard --jsonl -", "Two cameras at once."),
+    ("vsdk run *.mp4 --jsonl '{stream}.jsonl' --sheet '{stream}.png'", "Several files, each with outputs of its own."),
     ("vsdk run monday.mp4 --memory-state camera.memory", "Remember; a later run with the same file goes on from it."),
 )
 ROWS = 30
@@ -53,7 +56,8 @@ ROWS = 30
 
 
 def run(
-    source: SourceName,
+    sources: SourceNames,
+    name: StreamNames = None,
     bundle: BundleFolder = None,
     jsonl: JsonLinesFile = None,
     jsonl_rotate: operations.JsonLinesRotation = None,
@@ -96,9 +100,10 @@ def run(
     stats_every: live_options.StatsEvery = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find the scenes of a video, or of a live source until Ctrl-C.
+    """Find the scenes of a video, or of a live source until Ctrl-C; or of several at once.
 
-    Without any output file the scenes are only shown as a table.
+    Without any output file the scenes are only shown as a table. With several sources, each line of the events names
+    its stream, and {stream} in the name of a file stands for the stream's name.
     """
     from ..loading import load
     from ..memory.memory import MemorySettings
@@ -117,9 +122,27 @@ def run(
         no_reconnect=no_reconnect,
         no_verify_tls=no_verify_tls,
     )
-    outputs = (jsonl, sheet, video, features, memory_state)
-    refuse_collisions(source, outputs)
+    outputs = Outputs(jsonl, sheet, video, features, memory_state)
+    several: Several | None = None
+    if name or len(sources) > 1:
+        several = Several(sources, name or (), outputs, asked, live, raw, quiet)
+        several.check()
+    else:
+        refuse_collisions(sources, outputs.all)
     loaded = load(bundle, verify=verify)
+    settings: dict[str, Any] = {
+        "device": device,
+        "engine": engine,
+        "precision": precision.value if precision is not None else None,
+        "threads": threads,
+        "gate": None if gate else _always_open(loaded),
+        "memory": MemorySettings() if memory_state is not None else memory,
+        "stats_every": stats_every,
+    }
+    if several is not None:
+        run_several(loaded, several, settings)
+        return
+    (source,) = sources
     if memory_state is not None:
         remembering.check_state(memory_state, loaded)
     frames = _open(source, threads, live, raw)
@@ -137,20 +160,14 @@ def run(
     with contextlib.ExitStack() as opened:
         opened.callback(frames.close)
         watchers = asked.open_watchers(opened, frames.info.name)
-        sinks, on_features = _open_sinks(opened, asked, jsonl, sheet, video, features)
+        sinks, on_features = outputs.open_sinks(opened, asked)
         stream = Stream(
             loaded,
             frames,
-            device=device,
-            engine=engine,
-            precision=precision.value if precision is not None else None,
-            threads=threads,
-            gate=None if gate else _always_open(loaded),
-            memory=MemorySettings() if memory_state is not None else memory,
             sinks=[*sinks, *watchers.sinks],
             on_features=watchers.with_features(on_features),
             on_frame=taken,
-            stats_every=stats_every,
+            **settings,
         )
         opened.pop_all()  # from here on the stream owns the source and the sinks
     with progress, stream, remembering.KeptMemory(memory_state, stream.memory) as kept:
@@ -168,7 +185,7 @@ def run(
         summary.show(progress.seconds)
         if stream.memory is not None:
             remembering.show(stream.memory)
-        show_written(outputs)
+        show_written(outputs.all)
 
 
 def _open(source: str, threads: int | None, live: LiveSettings | None, raw: str | None) -> Source:
@@ -179,35 +196,6 @@ def _open(source: str, threads: int | None, live: LiveSettings | None, raw: str 
         opened.close()
         raise typer.BadParameter(f"{opened.info.name} is not live, so options of live sources have no meaning")
     return opened
-
-
-def _open_sinks(
-    opened: contextlib.ExitStack,
-    asked: operations.Asked,
-    jsonl: str | None,
-    sheet: Path | None,
-    video: Path | None,
-    features: Path | None,
-) -> tuple[list[Sink], FeatureHook | None]:
-    """The sinks asked for, each of which `opened` closes if the next one fails, and what takes the features."""
-    sinks: list[Sink] = []
-    if jsonl is not None:
-        sinks.append(opened.enter_context(asked.open_json_lines(jsonl)))
-    if sheet is not None:
-        from ..sinks.contact_sheet import ContactSheet
-
-        sinks.append(opened.enter_context(ContactSheet(sheet)))
-    if video is not None:
-        from ..sinks.annotated_video import AnnotatedVideo
-
-        sinks.append(opened.enter_context(AnnotatedVideo(video)))
-    if features is None:
-        return sinks, None
-    from ..sinks.features import FeaturesFile
-
-    feature_sink = FeaturesFile(features)
-    sinks.append(opened.enter_context(feature_sink))
-    return sinks, feature_sink.write_features
 
 
 def _always_open(bundle: Bundle) -> GateSettings:
