@@ -14,6 +14,8 @@ from .bench_memory import EXAMPLES as MEMORY_EXAMPLES
 from .bench_memory import memory
 from .bench_niavh import EXAMPLES as NIAVH_EXAMPLES
 from .bench_niavh import niavh
+from .bench_streams import EXAMPLES as STREAMS_EXAMPLES
+from .bench_streams import streams
 from .bench_track import EXAMPLES as TRACK_EXAMPLES
 from .bench_track import track
 from .console import examples, stdout
@@ -78,6 +80,7 @@ app.command("niavh", epilog=NIAVH_EXAMPLES)(niavh)
 app.command("memory", epilog=MEMORY_EXAMPLES)(memory)
 app.command("drift", epilog=DRIFT_EXAMPLES)(drift)
 app.command("track", epilog=TRACK_EXAMPLES)(track)
+app.command("streams", epilog=STREAMS_EXAMPLES)(streams)
 
 
 def _show(report: SpeedReport) -> None:
