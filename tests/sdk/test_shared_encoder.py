@@ -27,7 +27,7 @@ class Slowed(SharedEncoder):
         self.begun = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
         self._really_run = self.session.run
-        self.session.run = self._run_when_told  # type: ignore[method-assign]
+        self.session.run = self._run_when_told  # type: ignore[method-assign, assignment]
 
     def _run_when_told(self, inputs: Any, **options: Any) -> Any:
         self.runs.append(len(inputs["pixels"]))
@@ -119,10 +119,9 @@ def test_pictures_that_cannot_be_encoded_fail_alone(pictures: list[Image], threa
     encoder = Slowed(batch=8)
     first = encoder.ask(threads, pictures[:1])
     assert encoder.begun.acquire(timeout=PATIENCE)
-    good, bad, odd, also_good = (
-        encoder.ask(threads, asked)
-        for asked in (pictures[:2], [pictures[2].astype(np.float32)], [pictures[3][:-8]], pictures[4:5])  # type: ignore[list-item]
-    )
+    no_picture: Any = pictures[2].astype(np.float32)
+    asked = (pictures[:2], [no_picture], [pictures[3][:-8]], pictures[4:5])
+    good, bad, odd, also_good = (encoder.ask(threads, each) for each in asked)
     encoder.go.release(10)
     for future in (bad, odd):
         with pytest.raises(InputError):

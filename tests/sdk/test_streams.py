@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def falling_off(count: int) -> Iterator[Image]:
 
 def losing_colour(count: int) -> Iterator[Image]:
     yield from pictures((count,))
-    yield np.zeros((96, 128), np.uint8)  # type: ignore[misc]
+    yield np.zeros((96, 128), np.uint8)
 
 
 class Closing(Arrays):
@@ -127,14 +128,17 @@ def test_one_source_is_not_several() -> None:
 
 def test_when_one_source_is_missing_nothing_is_left_open(clips: dict[str, Path], tmp_path: Path) -> None:
     before, after = Closing(pictures()), Closing(pictures())
-    sinks: list[str] = []
+    asked: list[str] = []
+
+    def sinks(name: str) -> list[vsdk.Sink]:
+        asked.append(name)
+        return []
+
     with pytest.raises(SourceNotFoundError):
-        vsdk.Streams(
-            None, {"a": before, "b": tmp_path / "missing.mp4", "c": after}, sinks=lambda name: sinks.append(name) or []
-        )  # type: ignore[func-returns-value]
+        vsdk.Streams(None, {"a": before, "b": tmp_path / "missing.mp4", "c": after}, sinks=sinks)
     assert before.closed
     assert after.closed
-    assert sinks == []
+    assert asked == []
 
 
 def test_when_a_sink_cannot_be_opened_the_others_are_closed() -> None:
@@ -156,7 +160,7 @@ def test_when_a_sink_cannot_be_opened_the_others_are_closed() -> None:
 
 def test_a_stream_that_fails_ends_alone(clips: dict[str, Path]) -> None:
     name, clip = next(iter(clips.items()))
-    sources = {"broken": falling_off(15), name: clip, "odd": losing_colour(10)}
+    sources: dict[str, Any] = {"broken": falling_off(15), name: clip, "odd": losing_colour(10)}
     sinks = {each: Recorder() for each in sources}
     with vsdk.Streams(None, sources, sinks=lambda each: [sinks[each]], memory=False) as streams:
         events = sorted_out(streams)
