@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from .console import stderr
@@ -107,7 +108,7 @@ class StreamsStatus:
             end = row.end
             encoded = "-" if end is None else f"{100 * end.encoded / max(end.frames, 1):.0f} %"
             table.add_row(
-                name,
+                escape(name),
                 row.progress,
                 f"{row.mean_rate:.1f}",
                 encoded,
@@ -123,16 +124,20 @@ class StreamsStatus:
         for name, row in self._rows.items():
             rate = row.mean_rate if row.rate is None else row.rate
             table.add_row(
-                name, row.state, row.progress, f"{rate:.1f}", str(row.source.dropped), row.latency, str(row.scenes)
+                escape(name),
+                row.state,
+                row.progress,
+                f"{rate:.1f}",
+                str(row.source.dropped),
+                row.latency,
+                str(row.scenes),
             )
         return table
 
 
 def _table(*columns: str) -> Table:
     """A table whose first column is a name, and whose others are numbers or single words."""
-    from rich.markup import escape
-
     table = Table()
     for number, column in enumerate(columns):
-        table.add_column(escape(column), justify="right" if number else "left", overflow="fold")
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
     return table
