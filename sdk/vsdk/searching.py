@@ -102,7 +102,7 @@ def _vectors(scene: Scene, by_embedding: bool, digest: str) -> Vectors:
 
 def _unit(vectors: Vectors) -> Vectors:
     """The vectors at length 1; those of length 0 stay as they are."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 
 _encoders: dict[str, Encoder] = {}

@@ -112,8 +112,9 @@ class Chromium:
 
     def press(self, key: str) -> None:
         """Press a key."""
+        text = {"text": "\r"} if key == "Enter" else {}  # without it, no button is pressed
         for kind in ("keyDown", "keyUp"):
-            self.tell("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_CODES[key])
+            self.tell("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_CODES[key], **text)
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Write what is seen, or the whole page, as PNG."""

@@ -23,6 +23,7 @@ from PIL import Image
 
 from vsdk.events import End, Event, Mask, MemoryUpdate, Scene, SourceState, Start, Stats
 from vsdk.frame import Frame
+from vsdk.serving.server import LivePage
 from vsdk.sinks.annotated_video import AnnotatedVideo
 from vsdk.sinks.base import Sink
 from vsdk.sinks.contact_sheet import ContactSheet
@@ -69,7 +70,13 @@ def measured(tmp_path: Path) -> Iterator[tuple[Sink, str]]:
     yield metrics, f"127.0.0.1:{metrics.port}"
 
 
-NETWORK = {"mqtt": published, "metrics": measured}
+@contextlib.contextmanager
+def watched(tmp_path: Path) -> Iterator[tuple[Sink, str]]:
+    with LivePage(port=0) as page:
+        yield page.add("door"), "door"
+
+
+NETWORK = {"mqtt": published, "metrics": measured, "page": watched}
 """Sinks without a file: how one is opened, and what its errors call it."""
 
 

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import live_options
 from .console import examples, stderr
-from .live_status import sentence
-from .options import BundleFolder, DeviceName, EngineName, Precision, Quiet, Threads, Verify
+from .options import (
+    BundleFolder,
+    DeviceName,
+    EngineName,
+    Precision,
+    Quiet,
+    SourceNames,
+    StreamNames,
+    Threads,
+    Verify,
+)
+from .streams_status import StreamsStatus
 
 if TYPE_CHECKING:
-    from ..events import Event
     from ..serving.server import LivePage
     from ..sources.base import Source
     from ..sources.live_settings import LiveSettings
 
 EXAMPLES = examples(
     ("vsdk serve rtsp://10.0.0.7/main", "A camera, at http://127.0.0.1:8080/ until Ctrl-C."),
-    ("vsdk serve rtsp://10.0.0.7/main camera://0 --port 9000", "Two cameras, at another port."),
+    ("vsdk serve rtsp://10.0.0.7/main camera://0 --name door --name desk", "Two cameras, with names."),
     ("VSDK_TOKEN=... vsdk serve rtsp://10.0.0.7/main --host 0.0.0.0", "For other machines, with a token."),
     ("vsdk serve video.mp4 --real-time", "A recording at its own pace."),
 )
@@ -29,14 +38,8 @@ PANEL = "Page"
 
 
 def serve(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Addresses such as rtsp://... or camera://0, video files, folders of images.",
-            metavar="SOURCE",
-            show_default=False,
-        ),
-    ],
+    sources: SourceNames,
+    name: StreamNames = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.", rich_help_panel=PANEL)] = 8080,
     host: Annotated[
         str,
@@ -102,39 +105,49 @@ def serve(
         no_verify_tls=no_verify_tls,
     )
     loaded = load(bundle, verify=verify)
-    runs_on = {
+    runs_on: dict[str, Any] = {
         "device": device,
         "engine": engine,
         "precision": precision.value if precision is not None else None,
         "threads": threads,
     }
-    page = LivePage(loaded, port=port, host=host, token=token, names=allow_host or (), keep=keep, **runs_on)
-    with (
-        page,
-        Streams(
+    with LivePage(loaded, port=port, host=host, token=token, names=allow_host or (), keep=keep, **runs_on) as page:
+        opened = _open(sources, name or [], threads, live, real_time=real_time)
+        status = StreamsStatus(opened, disable=quiet)
+        with Streams(
             loaded,
-            _open(sources, threads, live, real_time=real_time),
+            opened,
             memory=False,
             sinks=lambda name: [page.add(name)],
+            on_frame=lambda name, number, seconds: status.take(name),
             stats_every=STATS_SECONDS,
             **runs_on,
-        ) as streams,
-    ):
-        if not quiet:
-            _say_where(page, token)
-        for name, event in streams:
+        ) as streams:
             if not quiet:
-                _tell(name, event)
-        if not quiet:
-            stderr.print("every source has ended; the page stays until Ctrl-C")
-        threading.Event().wait()
+                _say_where(page, token)
+            with status:
+                for told in streams:
+                    status.tell(told)
+                    if told.event.type == "end" and told.event.message:
+                        _say(f"{told.stream}: {told.event.message}")
+            if not quiet:
+                _say("every source has ended; the page stays until Ctrl-C")
+            threading.Event().wait()
 
 
-def _open(sources: list[str], threads: int | None, live: LiveSettings | None, *, real_time: bool) -> dict[str, Source]:
+def _open(
+    sources: list[str], names: list[str], threads: int | None, live: LiveSettings | None, *, real_time: bool
+) -> dict[str, Source]:
     from ..sources.paced import Paced
     from ..sources.several import open_sources
 
-    opened = open_sources(sources, threads=threads, live=live)
+    if names and len(names) != len(sources):
+        raise typer.BadParameter(
+            f"{len(names)} names for {len(sources)} sources: give --name once for each, in their order"
+        )
+    if len(set(names)) < len(names):
+        raise typer.BadParameter("two sources have the same name")
+    opened = open_sources(dict(zip(names, sources, strict=True)) if names else sources, threads=threads, live=live)
     if live is not None and not any(source.info.live for source in opened.values()):
         for source in opened.values():
             source.close()
@@ -143,13 +156,10 @@ def _open(sources: list[str], threads: int | None, live: LiveSettings | None, *,
 
 
 def _say_where(page: LivePage, token: str | None) -> None:
-    stderr.print(f"live page: {page.url}", highlight=False, soft_wrap=True)
+    _say(f"live page: {page.url}")
     if token is not None:
-        stderr.print(f"The first time, open {page.url}?token=YOUR-TOKEN", highlight=False, soft_wrap=True)
+        _say(f"the first time, open {page.url}?token=YOUR-TOKEN")
 
 
-def _tell(name: str, event: Event) -> None:
-    if event.type == "source":
-        stderr.print(sentence(event), markup=False, highlight=False, soft_wrap=True)
-    elif event.type == "end" and event.message:
-        stderr.print(f"{name}: {event.message}", markup=False, highlight=False, soft_wrap=True)
+def _say(text: str) -> None:
+    stderr.print(text, markup=False, highlight=False, soft_wrap=True)

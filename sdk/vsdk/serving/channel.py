@@ -75,7 +75,7 @@ class Channel(Sink):
         self._since = time.time()
         self._live = False
         self._message = self._reason = ""
-        self._wait = 0.0
+        self._retry: float | None = None
         self._scenes: deque[KeptScene] = deque(maxlen=keep)
 
     def write_frame(self, frame: Frame) -> None:
@@ -107,9 +107,10 @@ class Channel(Sink):
             before = self._numbers.state
             self._numbers.take(event)
             if isinstance(event, SourceState):
-                self._live, self._wait, self._message = True, event.wait, redacted(event.message)
+                self._live, self._message = True, redacted(event.message)
+                self._retry = time.time() + event.wait if event.wait else None
             elif isinstance(event, End):
-                self._reason, self._wait = event.reason, 0.0
+                self._reason, self._retry = event.reason, None
                 self._message = redacted(event.message) or self._message  # the source may have said why
             if self._numbers.state != before:
                 self._since = time.time()
@@ -154,7 +155,7 @@ class Channel(Sink):
                 "since": round(self._since, 3),
                 "reason": self._reason,
                 "message": self._message,
-                "wait": round(self._wait, 3),
+                "retry": None if self._retry is None else round(self._retry, 3),
                 "frames": now.frames or 0,
                 "scenes": now.scenes or 0,
                 "dropped": now.dropped,

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 from PIL import Image as pillow
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from vsdk_runtimes.errors import InputError
 
@@ -43,7 +43,7 @@ def decode_picture(data: bytes) -> Image:
                 upright = ImageOps.exif_transpose(picture).convert("RGB")
     except InputError:
         raise
-    except pillow.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError("the file is not a picture of a known format", hint=HINT) from error
     except pillow.DecompressionBombError as error:
         raise InputError("the picture has too many pixels", hint="Send a smaller one.") from error

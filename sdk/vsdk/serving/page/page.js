@@ -8,6 +8,7 @@ const now = () => Date.now() / 1000 + clockOffset; // the server's clock
 
 const SILENCE = 15; // seconds without a word after which the server counts as gone; it pulses every 5
 const PAUSE = 0.1; // seconds between two pictures of a camera
+const ALIKE = 0.9; // scenes with this share of the best score are marked, too
 
 const cameras = []; // by number: {stream, card, lane, picture: number of the newest one}
 const scenes = new Map(); // by key: {scene, item: its <li>}
@@ -27,7 +28,7 @@ function listen() {
     });
   on("snapshot", showSnapshot);
   on("stream", showStream);
-  on("scene", addScene);
+  on("scene", showScene);
   on("pulse", (time) => setClock(time));
   events.onerror = async () => {
     heard = -Infinity;
@@ -51,20 +52,20 @@ function showSnapshot(snapshot) {
   }
   snapshot.streams.forEach(showStream);
   snapshot.scenes.forEach(addScene);
+  for (const list of document.querySelectorAll(".lane ol")) list.scrollLeft = list.scrollWidth;
 }
 
 const setClock = (time) => (clockOffset = time - Date.now() / 1000);
 const isConnected = () => performance.now() - heard < SILENCE * 1000;
 
 function showSummary() {
-  const live = cameras.filter(({ stream }) => stream.state === "live").length;
-  const dead = cameras.filter(({ stream }) => isDead(stream)).length;
+  const counts = { live: 0, connecting: 0, finished: 0, dead: 0 };
+  for (const { stream } of cameras) counts[isDead(stream) ? "dead" : isFinished(stream) ? "finished" : stream.state]++;
+  const parts = Object.entries(counts).filter(([, count]) => count);
+  const text = isConnected() ? parts.map(([state, count]) => `${count} ${state}`).join(", ") : "no connection to vsdk";
   const summary = byId("summary");
-  summary.className = !isConnected() || dead ? "bad" : "good";
-  const text = isConnected()
-    ? `${live} of ${cameras.length} live${dead ? `, ${dead} dead` : ""}`
-    : "no connection to vsdk; trying again";
-  if (summary.textContent !== text) summary.textContent = text;
+  summary.className = !isConnected() || counts.dead ? "bad" : counts.connecting ? "" : "good";
+  if (summary.textContent !== text) summary.textContent = text; // it is read out when it changes
   cameras.forEach(showState);
 }
 
@@ -98,13 +99,11 @@ function showState(camera) {
   const dead = !isConnected() || isDead(stream);
   card.className = `camera ${dead ? "is-dead" : isFinished(stream) ? "finished" : stream.state}`;
   card.querySelector(".state").textContent = isFinished(stream) ? "finished" : isConnected() ? stream.state : "unknown";
-  const lines = isConnected()
-    ? [`${stream.state} since ${clock(stream.since)} (${length(now() - stream.since)})`, stream.message]
-    : ["no connection to vsdk"];
-  if (isConnected() && stream.wait) lines.push(`tries again every ${length(stream.wait)} or so`);
+  const lines = [`${stream.state} since ${clock(stream.since)} (${length(now() - stream.since)})`, stream.message];
+  if (stream.retry) lines.push(stream.retry > now() ? `next try in ${length(stream.retry - now())}` : "trying");
   const note = card.querySelector(".dead");
   note.hidden = !dead;
-  note.textContent = lines.filter(Boolean).join("\n");
+  note.textContent = isConnected() ? lines.filter(Boolean).join("\n") : "no connection to vsdk";
 }
 
 function showHealth({ stream, card }) {
@@ -112,9 +111,9 @@ function showHealth({ stream, card }) {
     ["frames/s", stream.frames_per_second?.toFixed(1)],
     ["latency p95", stream.latency_p95 == null ? null : `${Math.round(stream.latency_p95 * 1000)} ms`],
     ["frames", stream.frames],
-    ["dropped", stream.dropped],
+    ["dropped", stream.live ? stream.dropped : null],
     ["damaged", stream.decode_errors, true],
-    ["reconnects", stream.reconnects, true],
+    ["reconnects", stream.live ? stream.reconnects : null, true],
   ].filter(([, value]) => value != null);
   card.querySelector(".health").replaceChildren(
     ...facts.map(([name, value, bad]) => {
@@ -169,11 +168,18 @@ function showOpenScene(camera) {
 
 const keyOf = (scene) => `${scene.stream}-${scene.index}`;
 
+// A scene that has just closed: whoever looks at the newest ones goes on doing so.
+function showScene(scene) {
+  const list = cameras[scene.stream].lane.querySelector("ol");
+  const atEnd = list.scrollWidth - list.scrollLeft - list.clientWidth < 80;
+  addScene(scene);
+  if (atEnd) list.scrollLeft = list.scrollWidth;
+}
+
 function addScene(scene) {
   const camera = cameras[scene.stream];
-  if (!camera || scenes.has(keyOf(scene))) return;
+  if (scenes.has(keyOf(scene))) return;
   const list = camera.lane.querySelector("ol");
-  const atEnd = list.scrollWidth - list.scrollLeft - list.clientWidth < 80;
   const item = sceneItem(scene);
   list.append(item);
   scenes.set(keyOf(scene), { scene, item });
@@ -187,10 +193,9 @@ function addScene(scene) {
     list.firstElementChild.remove();
     ribbon.firstElementChild.remove();
   }
-  if (list.children.length === 1 || !list.querySelector("[tabindex='0']")) item.firstElementChild.tabIndex = 0;
+  if (!list.querySelector("[tabindex='0']")) item.firstElementChild.tabIndex = 0;
   camera.lane.querySelector(".empty").hidden = true;
   camera.lane.querySelector("small").textContent = `${list.children.length} scene${list.children.length > 1 ? "s" : ""}`;
-  if (atEnd) list.scrollLeft = list.scrollWidth;
 }
 
 function sceneItem(scene) {
@@ -202,6 +207,7 @@ function sceneItem(scene) {
   find(".number").textContent = scene.index;
   find(".length").textContent = length(scene.end - scene.start);
   find(".when").textContent = whenOf(scene);
+  find(".where").textContent = cameras[scene.stream].stream.name;
   find("button").setAttribute("aria-label", `Scene ${scene.index}, ${whenOf(scene)}, ${length(scene.end - scene.start)} long`);
   find("button").onclick = () => showDetails(scene);
   return item;
@@ -255,34 +261,35 @@ async function search(query, asked, example, body) {
   }
   clearSearch();
   const list = byId("results").querySelector("ol");
-  said.scenes.forEach((found) => {
-    const item = sceneItem(found);
-    list.append(item);
-    for (const marked of [item, scenes.get(keyOf(found))?.item]) {
-      if (!marked) continue;
-      marked.classList.add("found");
-      marked.querySelector(".score").textContent = found.score.toFixed(2);
-      marked.querySelector(".score").hidden = false;
+  for (const found of said.scenes) {
+    const shown = [sceneItem(found), scenes.get(keyOf(found))?.item].filter(Boolean); // among the results, in its lane
+    list.append(shown[0]);
+    for (const item of shown) {
+      item.classList.toggle("found", found.score >= said.scenes[0].score * ALIKE);
+      item.querySelector(".score").textContent = found.score.toFixed(2);
+      item.querySelector(".score").hidden = false;
     }
-  });
+  }
   if (list.firstElementChild) list.firstElementChild.firstElementChild.tabIndex = 0;
   byId("asked").textContent = said.scenes.length ? `Scenes ${asked}` : "There are no scenes to search yet";
   byId("example").src = example || "";
   byId("example").hidden = !example;
   byId("results").hidden = false;
   document.body.classList.add("searched");
-  scenes.get(keyOf(said.scenes[0] ?? {}))?.item.scrollIntoView({ block: "nearest", inline: "center" });
+  if (said.scenes.length) showInLane(scenes.get(keyOf(said.scenes[0]))?.item);
   announce(`${said.scenes.length} scenes found`);
+}
+
+function showInLane(item) {
+  if (item) item.parentElement.scrollLeft = item.offsetLeft - (item.parentElement.clientWidth - item.clientWidth) / 2;
 }
 
 function clearSearch() {
   byId("results").hidden = true;
   byId("results").querySelector("ol").replaceChildren();
   document.body.classList.remove("searched");
-  document.querySelectorAll(".found").forEach((item) => {
-    item.classList.remove("found");
-    item.querySelector(".score").hidden = true;
-  });
+  document.querySelectorAll(".found").forEach((item) => item.classList.remove("found"));
+  document.querySelectorAll(".score").forEach((score) => (score.hidden = true));
 }
 
 function searchFile(file) {
