@@ -272,6 +272,30 @@ def test_close_frees_streams_whose_events_nobody_takes() -> None:
     assert no_threads_left()
 
 
+def test_close_does_not_wait_for_an_engine_that_takes_its_time() -> None:
+    sinks = {name: Recorder() for name in "ab"}
+    streams = vsdk.Streams(None, {name: endless() for name in sinks}, sinks=lambda name: [sinks[name]], memory=False)
+    session = streams.engines.encoder.session
+    really, begun, go_on = session.run, threading.Event(), threading.Event()
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return really(*arguments, **options)
+
+    setattr(session, "run", run)  # noqa: B010 - mypy does not let a method be replaced
+    iterator = iter(streams)
+    next(iterator)
+    assert begun.wait(PATIENCE)
+    closed_within_a_second(streams, lambda: list(iterator))
+    assert {end_of(sink).reason for sink in sinks.values()} == {"closed"}
+    assert {sink.closed for sink in sinks.values()} == {1}
+    ends = [len(sink.events) for sink in sinks.values()]
+    go_on.set()
+    assert no_threads_left()
+    assert [len(sink.events) for sink in sinks.values()] == ends
+
+
 def test_streams_that_never_ran_are_closed() -> None:
     sink, source = Recorder(), Closing(pictures())
     with vsdk.Streams(None, {"a": source}, sinks=lambda name: [sink], memory=False):
