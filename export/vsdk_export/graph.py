@@ -19,7 +19,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import torch
 from onnxscript import opset18 as op
-from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
+from onnxscript.function_libs.torch_lib.ops.nn import aten_gelu, aten_scaled_dot_product_attention
 
 from vsdk_runtimes.errors import ExportError
 from vsdk_runtimes.manifest import TensorSpec
@@ -58,7 +58,10 @@ def trace(network: Network) -> ir.Model:
                 input_names=list(examples),
                 output_names=list(network.outputs),
                 dynamic_shapes=dynamic,
-                custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
+                custom_translation_table={
+                    torch.ops.aten.scaled_dot_product_attention.default: _attention,
+                    torch.ops.aten.gelu.default: _gelu,
+                },
                 verbose=False,
             )
     except Exception as error:  # the exporter raises whatever its many stages raise
@@ -149,6 +152,17 @@ def _attention(
     if attn_mask is not None:
         scores = op.Add(scores, attn_mask)
     return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def _gelu(value: Any, approximate: str = "none") -> Any:
+    """GELU with its operators in the order in which ONNX Runtime makes one of them.
+
+    The exporter's own translation halves the error function first, which it does not recognise.
+    """
+    if approximate != "none":
+        return aten_gelu(value, approximate)
+    doubled = op.Add(op.Erf(op.Div(value, op.Constant(value_float=math.sqrt(2)))), op.Constant(value_float=1.0))
+    return op.Mul(op.Mul(value, doubled), op.Constant(value_float=0.5))
 
 
 def _clean(model: ir.Model) -> None:
