@@ -54,8 +54,9 @@ def test_a_clock_that_starts_anew_goes_on_from_where_the_time_was() -> None:
     assert _times([7000, 8000, 9000, 0, 40, 1040]) == [0, 1, 2, 2 + 40 * MS, 2 + 80 * MS, 3 + 80 * MS]
 
 
-def test_one_leaping_stamp_does_not_displace_those_after_it() -> None:
-    assert _times([0, 40, 9_000_000, 120, 160]) == [0, 40 * MS, 80 * MS, 120 * MS, 160 * MS]
+@pytest.mark.parametrize("leaping", [9_000_000, -9_000_000])
+def test_one_leaping_stamp_does_not_displace_those_after_it(leaping: int) -> None:
+    assert _times([0, 40, leaping, 120, 160]) == [0, 40 * MS, 80 * MS, 120 * MS, 160 * MS]
 
 
 def test_a_real_gap_is_kept() -> None:

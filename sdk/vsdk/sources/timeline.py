@@ -28,8 +28,8 @@ class Timeline:
     * further back, the clock is taken to have started anew: the frame comes one frame duration after its predecessor,
       and the frames after it are counted from there.
 
-    A frame without a stamp comes one frame duration after its predecessor. So does a frame whose stamp leaps ahead only
-    for that of the following frame to return: one damaged stamp must not displace all that comes after it.
+    A frame without a stamp comes one frame duration after its predecessor. So does a frame whose stamp leaps ahead or
+    back only for that of the following frame to return: one damaged stamp must not displace all that comes after it.
 
     Args:
         time_base: Seconds for each unit of the stamps.
@@ -68,10 +68,10 @@ class Timeline:
         return time
 
     def _leaps(self, stamp: int, following: int | None) -> bool:
-        if following is None or following >= stamp or self._last is None or self._offset is None:
+        if following is None or self._last is None or self._offset is None:
             return False
-        returns = following * self._time_base + self._offset > self._last
-        return returns and (stamp - following) * self._time_base >= LONGEST_DISORDER
+        time, returns = (value * self._time_base + self._offset for value in (stamp, following))
+        return returns > self._last and max(time - returns, self._last - time) >= LONGEST_DISORDER
 
 
 def checked_frame_rate(value: Fraction | float) -> Fraction:
