@@ -68,6 +68,7 @@ def examine() -> Report:
     findings.append(_library("tokenizers", "absent", "pip install 'vsdk[text]'  (search by words)"))
     findings.append(_library("prometheus-client", "absent", "pip install 'vsdk[metrics]'  (vsdk run --metrics)"))
     findings.append(_library("paho-mqtt", "absent", "pip install 'vsdk[mqtt]'  (vsdk run --mqtt)"))
+    findings.append(_library("uvicorn", "absent", "pip install 'vsdk[serve]'  (vsdk serve)"))
     for name in ("torch", "transformers", "onnx", "onnxscript", "optimum"):
         findings.append(_library(name, "absent", "pip install 'vsdk[export]'  (vsdk export)"))
     findings.append(_embedded_bundle())

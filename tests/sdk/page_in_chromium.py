@@ -25,18 +25,19 @@ TOKEN = "a-token-of-twenty-six-letters"
 SECRETS = ("viewer", "hunter2")
 UNREACHABLE = "http://viewer:hunter2@127.0.0.1:9/main"
 PATIENCE = 180.0
+SCENES_ON_PICTURE = 7
 
 
 class Served:
-    """`vsdk serve` in a process of its own: two cameras that play a clip, and one that cannot be reached.
+    """`vsdk serve` in a process of its own: two cameras that play a clip each, and one that cannot be reached.
 
     Attributes:
         url: Of the page.
         cameras: Those that play, by their names.
     """
 
-    def __init__(self, clip: Path, *options: str) -> None:
-        self.cameras = {"door": ClipServer(clip), "yard": ClipServer(clip)}
+    def __init__(self, clip: Path, other: Path, *options: str) -> None:
+        self.cameras = {"door": ClipServer(clip), "yard": ClipServer(other)}
         sources = [*(camera.url for camera in self.cameras.values()), UNREACHABLE]
         names = [option for name in (*self.cameras, "gate") for option in ("--name", name)]
         self._process = subprocess.Popen(
@@ -66,8 +67,8 @@ class Served:
 
 
 @contextmanager
-def served(clip: Path, *options: str) -> Iterator[Served]:
-    page = Served(clip, *options)
+def served(clip: Path, other: Path, *options: str) -> Iterator[Served]:
+    page = Served(clip, other, *options)
     try:
         yield page
     finally:
@@ -113,13 +114,14 @@ def check_timeline(browser: Chromium) -> None:
     assert browser.js("document.querySelectorAll('.ribbon span').length") >= 4
 
 
-def check_search(browser: Chromium, clip: Path, at: float) -> None:
+def check_search(browser: Chromium, clip: Path, at: float, streams: tuple[int, ...]) -> None:
     """A picture out of the clip finds the scene that it is from, which is marked in the timeline, too.
 
     Args:
         browser: Shows the page.
-        clip: What the cameras play.
+        clip: What the first camera plays.
         at: Where in it, in seconds; the scene must have been shown.
+        streams: Numbers of those that play this clip.
     """
     with tempfile.TemporaryDirectory() as folder:
         example = Path(folder) / "example.png"
@@ -129,6 +131,7 @@ def check_search(browser: Chromium, clip: Path, at: float) -> None:
         assert browser.js("document.querySelector('#problem').textContent") == ""
     best = browser.js("document.querySelector('#results li').dataset.key")
     stream, index = map(int, best.split("-"))
+    assert stream in streams
     scenes = browser.js(f"fetch('/api/streams/{stream}/scenes').then(a => a.json())")["scenes"]
     (scene,) = (each for each in scenes if each["index"] == index)
     start, end = scene["start"] % duration, scene["start"] % duration + scene["end"] - scene["start"]
@@ -193,21 +196,23 @@ def check_requests(browser: Chromium, page: Served) -> None:
         assert secret not in page.said
 
 
-def check_all(program: str, clip: Path, at: float, out: Path | None = None) -> None:
+def check_all(program: str, clip: Path, at: float, *, other: Path | None = None, out: Path | None = None) -> None:
     """Everything, in one visit.
 
     Args:
         program: The browser's.
-        clip: What the cameras play.
+        clip: What one camera plays.
         at: Seconds into the clip, where the example for the search is cut out.
+        other: What the other camera plays; the same if it is None.
         out: Where to put a picture of the page.
     """
-    with served(clip) as page, Chromium(program, (1280, 1000)) as browser:
+    with served(clip, other or clip) as page, Chromium(program, (1280, 1000)) as browser:
         check_token(browser, page.url)
         check_pictures(browser)
         check_timeline(browser)
-        browser.wait(f"document.querySelectorAll('.lane:first-child li').length > {_scenes_until(clip, at)}", PATIENCE)
-        check_search(browser, clip, at)
+        scenes = _scenes_until(clip, at) + 1 if out is None else SCENES_ON_PICTURE
+        browser.wait(f"document.querySelectorAll('.lane:first-child li').length >= {scenes}", PATIENCE)
+        check_search(browser, clip, at, (0, 1) if other is None else (0,))
         if out is not None:
             dark: list[dict[str, Any]] = [{"name": "prefers-color-scheme", "value": "dark"}]
             browser.tell("Emulation.setEmulatedMedia", features=dark)
@@ -241,14 +246,15 @@ def _cut_out(clip: Path, at: float, path: Path) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Look at the live page with Chromium, and check what it shows.")
-    parser.add_argument("--clip", type=Path, default=Path("demo/clip.mp4"), help="what the cameras play")
+    parser.add_argument("--clip", type=Path, default=Path("demo/clip.mp4"), help="what the cameras play; see make demo")
+    parser.add_argument("--other", type=Path, help="what the second camera plays, if it is not the same")
     parser.add_argument("--at", type=float, default=4.0, help="seconds into it, where the example to search is cut out")
     parser.add_argument("--out", type=Path, help="write a picture of the page here (PNG)")
     options = parser.parse_args()
     program = find_chromium()
     if program is None:
         sys.exit("Chromium is not installed; on Debian: apt-get install chromium")
-    check_all(program, options.clip, options.at, options.out)
+    check_all(program, options.clip, options.at, other=options.other, out=options.out)
     print("all checks passed")
     return 0
 

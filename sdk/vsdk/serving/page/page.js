@@ -13,8 +13,9 @@ const ALIKE = 0.9; // scenes with this share of the best score are marked, too
 const cameras = []; // by number: {stream, card, lane, picture: number of the newest one}
 const scenes = new Map(); // by key: {scene, item: its <li>}
 let clockOffset = 0;
-let heard = 0; // when the server last said something, by performance.now()
+let heard = -Infinity; // when the server last said something, by performance.now()
 let keep = Infinity; // scenes of each stream that the server keeps
+let run = null; // names the run of the server that the page shows
 
 // ---- What the server tells
 
@@ -42,14 +43,13 @@ function listen() {
 }
 
 function showSnapshot(snapshot) {
+  if (run && run !== snapshot.run) location.reload(); // other streams, perhaps, that count from 0 in any case
+  run = snapshot.run;
   setClock(snapshot.time);
   keep = snapshot.keep;
   byId("words").hidden = !snapshot.abilities.words;
   scenes.clear();
-  for (const camera of cameras) {
-    camera.picture = 0; // another run of the server counts anew
-    camera.lane.querySelectorAll(".ribbon, .scenes").forEach((list) => list.replaceChildren());
-  }
+  document.querySelectorAll(".lane .ribbon, .lane .scenes").forEach((list) => list.replaceChildren());
   snapshot.streams.forEach(showStream);
   snapshot.scenes.forEach(addScene);
   for (const list of document.querySelectorAll(".lane ol")) list.scrollLeft = list.scrollWidth;
@@ -62,10 +62,12 @@ function showSummary() {
   const counts = { live: 0, connecting: 0, finished: 0, dead: 0 };
   for (const { stream } of cameras) counts[isDead(stream) ? "dead" : isFinished(stream) ? "finished" : stream.state]++;
   const parts = Object.entries(counts).filter(([, count]) => count);
-  const text = isConnected() ? parts.map(([state, count]) => `${count} ${state}`).join(", ") : "no connection to vsdk";
+  const said = parts.map(([state, count]) => `${count} ${state}`).join(", ") || "no cameras";
+  const text = isConnected() ? said : "no connection to vsdk";
   const summary = byId("summary");
   summary.className = !isConnected() || counts.dead ? "bad" : counts.connecting ? "" : "good";
   if (summary.textContent !== text) summary.textContent = text; // it is read out when it changes
+  document.title = text.includes("dead") || !isConnected() ? `${text} - vsdk` : "vsdk";
   cameras.forEach(showState);
 }
 
@@ -130,19 +132,14 @@ async function watch(camera) {
   const image = camera.card.querySelector("img");
   let visible = true;
   new IntersectionObserver(([entry]) => (visible = entry.isIntersecting)).observe(camera.card);
-  for (;;) {
-    let pause = PAUSE;
-    if (!visible || document.hidden) pause = 0.5;
-    else {
-      const answer = await fetch(`/api/streams/${camera.stream.stream}/picture?after=${camera.picture}`).catch(() => null);
-      if (answer?.status === 200) await showPicture(camera, image, answer);
-      else pause = answer?.status === 204 ? 0.4 : 2;
-    }
-    await sleep(pause);
-  }
+  for (;;) await sleep(visible && !document.hidden ? await showNewest(camera, image).catch(() => 2) : 0.5);
 }
 
-async function showPicture(camera, image, answer) {
+// Gives the seconds until it is worth to ask again.
+async function showNewest(camera, image) {
+  const address = `/api/streams/${camera.stream.stream}/picture?after=${camera.picture}`;
+  const answer = await fetch(address, { signal: AbortSignal.timeout(10000) });
+  if (answer.status !== 200) return answer.status === 204 ? 0.4 : 2;
   const before = image.src;
   camera.picture = Number(answer.headers.get("Vsdk-Picture"));
   image.src = URL.createObjectURL(await answer.blob());
@@ -153,6 +150,7 @@ async function showPicture(camera, image, answer) {
   time.textContent = camera.stream.live ? clock(answer.headers.get("Vsdk-Taken")) : since(answer.headers.get("Vsdk-Time"));
   time.hidden = false;
   showOpenScene(camera);
+  return PAUSE;
 }
 
 function showOpenScene(camera) {
@@ -220,6 +218,7 @@ const whenOf = (scene) => (isLive(scene) ? clock(scene.closed - (scene.end - sce
 function showDetails(scene) {
   const dialog = byId("details");
   dialog.querySelector("h2").textContent = `${cameras[scene.stream].stream.name}, scene ${scene.index}`;
+  dialog.querySelector("img").hidden = !scene.thumbnail;
   dialog.querySelector("img").src = thumbnailOf(scene);
   dialog.querySelector("p").textContent =
     `${whenOf(scene)}, ${length(scene.end - scene.start)}\n` + `frames ${scene.start_frame} to ${scene.end_frame}`;
@@ -268,6 +267,7 @@ async function search(query, asked, example, body) {
       item.classList.toggle("found", found.score >= said.scenes[0].score * ALIKE);
       item.querySelector(".score").textContent = found.score.toFixed(2);
       item.querySelector(".score").hidden = false;
+      item.querySelector("button").setAttribute("aria-description", `likeness ${found.score.toFixed(2)}`);
     }
   }
   if (list.firstElementChild) list.firstElementChild.firstElementChild.tabIndex = 0;
@@ -290,6 +290,8 @@ function clearSearch() {
   document.body.classList.remove("searched");
   document.querySelectorAll(".found").forEach((item) => item.classList.remove("found"));
   document.querySelectorAll(".score").forEach((score) => (score.hidden = true));
+  document.querySelectorAll(".scene-card").forEach((card) => card.removeAttribute("aria-description"));
+  URL.revokeObjectURL(byId("example").src); // of a picture that was searched for; no other address minds
 }
 
 function searchFile(file) {
