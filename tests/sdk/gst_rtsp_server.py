@@ -1,6 +1,9 @@
 """GStreamer's RTSP server with a paced, numbered video, for `live_faults.py`. Runs with the system's Python.
 
-    python3 gst_rtsp_server.py PICTURES_A_SECOND
+    python3 gst_rtsp_server.py PICTURES_A_SECOND PORT STARTED
+
+STARTED is the moment of the first picture by `time.monotonic()`, so that a server that takes the place of another goes
+on counting. PORT may be 0.
 
 Needs gir1.2-gst-rtsp-server-1.0, python3-gi and an H.264 encoder (gstreamer1.0-plugins-ugly or -bad). Like
 `camera_server.py` it prints its port as JSON, then obeys the lines of its standard input and answers each.
@@ -35,11 +38,11 @@ def picture_of(number: int) -> bytes:
 class Camera(GstRtspServer.RTSPMediaFactory):
     """Makes a pipeline whose pictures are pushed by a thread."""
 
-    def __init__(self, fps: float) -> None:
+    def __init__(self, fps: float, started: float) -> None:
         super().__init__()
         self.fps = fps
         self.paused = False
-        self._started = time.monotonic()
+        self._started = started
         encoder = next(line for line in ENCODERS if Gst.ElementFactory.find(line.split()[0]))
         self.set_launch(
             "( appsrc name=pictures is-live=true format=time do-timestamp=true "
@@ -82,8 +85,8 @@ def main() -> None:
     Gst.init(None)
     server = GstRtspServer.RTSPServer.new()
     server.set_address("127.0.0.1")
-    server.set_service(sys.argv[2] if len(sys.argv) > 2 else "0")
-    camera = Camera(float(sys.argv[1]))
+    server.set_service(sys.argv[2])
+    camera = Camera(float(sys.argv[1]), float(sys.argv[3]))
     camera.set_protocols(GstRtsp.RTSPLowerTrans.TCP | GstRtsp.RTSPLowerTrans.UDP)
     server.get_mount_points().add_factory("/live", camera)
     server.attach(None)

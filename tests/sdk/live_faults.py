@@ -46,7 +46,7 @@ class GStreamerCamera:
     """A `gst_rtsp_server.py` that can be killed and comes back at the same port."""
 
     def __init__(self) -> None:
-        self._port = "0"
+        self._port, self._started = "0", str(time.monotonic())
         self._start()
 
     def url(self, scheme: str) -> str:
@@ -71,7 +71,7 @@ class GStreamerCamera:
 
     def _start(self) -> None:
         script = Path(__file__).with_name("gst_rtsp_server.py")
-        command = [SYSTEM_PYTHON, str(script), "25", self._port]
+        command = [SYSTEM_PYTHON, str(script), "25", self._port, self._started]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self._port = str(json.loads(self._process.stdout.readline())["rtsp"])
@@ -125,12 +125,14 @@ class Run:
         outcomes: Of those that went well.
         failures: What did not.
         frames: How many frames came meanwhile.
+        memory: Resident megabytes after each round.
     """
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.failures: list[str] = []
         self.frames = 0
+        self.memory: list[float] = []
 
     def round(self, cameras: list[Watched], order: random.Random) -> None:
         """Each fault of each camera once."""
@@ -145,6 +147,7 @@ class Run:
                         self.failures.append(f"{fault.name} ({label}): {type(error).__name__} {error}"[:500])
                         camera.recover()
                 self.frames += injector.frames
+        self.memory.append(resources()["resident_mb"])
 
     def _keep(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -206,6 +209,7 @@ def main() -> int:
         "load_average": round(psutil.getloadavg()[1], 1),
         "after_the_first_round": before,
         "after_the_last_round": after,
+        "resident_mb_after_each_round": run.memory,
         "failures": run.failures,
         "outcomes": [asdict(outcome) for outcome in run.outcomes],
     }

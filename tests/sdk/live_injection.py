@@ -111,9 +111,9 @@ FAULTS = (
     Fault("slow server while connecting", setting(("trickling", True), drop=True), says("reconnecting", attempt=2)),
     Fault("other frame size", setting(("size", [192, 96])), says("live", "frame size changed")),
     Fault("other frame rate", setting(("every", 3)), goes_on),
-    Fault("other codec", setting(("codec", "mpeg2video"), drop=True), says("live")),
+    Fault("other codec", setting(("codec", "mpeg2video"), drop=True), says("live"), whole=False),
     Fault("other codec within the stream", setting(("codec", "mpeg2video")), says("reconnecting"), whole=False),
-    Fault("time stamps go back", setting(("shift", -500)), says("live", "went back"), setting(("shift", 0))),
+    Fault("time stamps go back", setting(("shift", -500)), says("live", "went back")),
     Fault("damaged packets", setting(("damaged", True)), damaged, whole=False),
     Fault("login refused", setting(("refuse", "401 No"), drop=True), says("reconnecting", "401"), schemes=STREAMS[1:]),
     Fault("forbidden", setting(("refuse", "403 No"), drop=True), says("reconnecting", "403"), schemes=STREAMS[1:]),
@@ -162,7 +162,11 @@ class Injector:
         fault.mend(self._camera)
         mended = time.monotonic_ns()
         self._take(lambda injector, item: isinstance(item, Frame) and item.captured_ns > mended, whole=False)
-        return Outcome(fault.name, self._scheme, seen, (time.monotonic_ns() - mended) / 1e9)
+        recovered = (time.monotonic_ns() - mended) / 1e9
+        if not fault.whole and self._scheme in STREAMS:  # what is left in the decoder would spoil the next pictures
+            self._camera.drop()
+            self._take(says("reconnecting"), whole=False)
+        return Outcome(fault.name, self._scheme, seen, recovered)
 
     def _take(self, seen: Seen, *, whole: bool) -> None:
         """Take until it is seen; pictures that must be whole show what the camera showed, later and later."""

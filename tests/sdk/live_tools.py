@@ -76,7 +76,15 @@ class TestCamera:
         self._say("open")
         for name in ("paused", "silent", "damaged", "trickling"):
             self.set(name, False)
-        usual = {"size": [128, 64], "codec": "libx264", "every": 1, "refuse": "", "loss": 0.0, "disorder": 0.0}
+        usual = {
+            "size": [128, 64],
+            "codec": "libx264",
+            "every": 1,
+            "shift": 0,
+            "refuse": "",
+            "loss": 0.0,
+            "disorder": 0.0,
+        }
         for name, value in usual.items():
             self.set(name, value)
 
