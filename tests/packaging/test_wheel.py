@@ -37,6 +37,8 @@ def test_the_wheel_has_the_four_packages_with_their_types(package: str, contents
 def test_the_wheel_has_the_data_that_the_sdk_opens(contents: list[str]) -> None:
     assert "vsdk/events.schema.json" in contents
     assert "vsdk/bundles/nano/manifest.json" in contents
+    for name in ("index.html", "page.css", "page.js", "icon.svg"):
+        assert f"vsdk/serving/page/{name}" in contents
     assert any(name.endswith("licenses/LICENSE") for name in contents)
 
 

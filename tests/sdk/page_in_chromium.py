@@ -20,6 +20,7 @@ from typing import Any
 import av
 from chromium import Chromium, find_chromium
 from clip_server import ClipServer
+from PIL import Image
 
 TOKEN = "a-token-of-twenty-six-letters"
 SECRETS = ("viewer", "hunter2")
@@ -239,7 +240,7 @@ def _cut_out(clip: Path, at: float, path: Path) -> float:
         video = container.streams.video[0]
         assert video.average_rate is not None
         picture = next(frame for frame in container.decode(video) if frame.time is not None and frame.time >= at)
-        image = picture.to_image()
+        image = Image.fromarray(picture.to_ndarray(format="rgb24"))
         image.crop((image.width // 12, image.height // 12, image.width * 11 // 12, image.height * 11 // 12)).save(path)
         return float(video.frames / video.average_rate)
 

@@ -31,6 +31,11 @@ def filled(page: LivePage) -> LivePage:
     return page
 
 
+def in_header(text: str) -> str:
+    """The text as bytes of UTF-8, which http.client writes one by one."""
+    return text.encode().decode("latin-1")
+
+
 @pytest.fixture(scope="module")
 def opened() -> Iterator[LivePage]:
     """A page without a token."""
@@ -48,8 +53,7 @@ def locked() -> Iterator[LivePage]:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("given", [None, "", "correct-horse-battery-stapl", TOKEN.upper(), TOKEN + "x", "ü" * 20])
 def test_without_the_token_there_is_nothing(locked: LivePage, path: str, given: str | None) -> None:
-    headers = {} if given is None else {"Authorization": f"Bearer {given}".encode().decode("latin-1")}
-    answer = ask(locked, path, **headers)
+    answer = ask(locked, path) if given is None else ask(locked, path, Authorization=in_header(f"Bearer {given}"))
     assert answer.status == 401
     assert b"door" not in answer.body
     assert answer.headers["WWW-Authenticate"] == "Bearer" or path == "/"
@@ -148,8 +152,7 @@ def test_a_strange_name_that_was_made_to_point_here_is_refused(opened: LivePage,
 
 def test_the_name_of_this_machine_and_those_that_were_allowed(opened: LivePage, locked: LivePage) -> None:
     assert ask(opened, "/api/health", Host=f"{socket.gethostname()}:8080").status == 200
-    allowed = {"Host": "Cameras.example", "Authorization": f"Bearer {TOKEN}"}
-    assert ask(locked, "/api/health", **allowed).status == 200
+    assert ask(locked, "/api/health", Host="Cameras.example", Authorization=f"Bearer {TOKEN}").status == 200
     assert ask(opened, "/api/health", Host="cameras.example").status == 403
 
 

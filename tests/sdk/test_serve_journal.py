@@ -43,7 +43,7 @@ def test_readers_are_woken_by_what_other_threads_write() -> None:
         return found
 
     async def read_thrice() -> list[list[str]]:
-        return await asyncio.gather(read(), read(), read())
+        return list(await asyncio.gather(read(), read(), read()))
 
     def write() -> None:
         for number in range(count):
