@@ -72,7 +72,12 @@ class Hub:
         What happens meanwhile may be in both: messages say how something is, so to read one twice does no harm.
         """
         number = self.journal.newest
-        return number, {**self.health(), "run": self.run, "keep": self.keep, "scenes": [kept.to_dict() for kept in self.scenes()]}
+        return number, {
+            **self.health(),
+            "run": self.run,
+            "keep": self.keep,
+            "scenes": [kept.to_dict() for kept in self.scenes()],
+        }
 
     def close(self) -> None:
         """Tell the readers that nothing more comes."""
