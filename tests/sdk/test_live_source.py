@@ -91,7 +91,14 @@ class Scenario:
         for connection in self.made:
             connection.script.put(END)
             connection.freed.set()
+        self.coming.put(SourceTimeoutError("camera: the test is over"))
         self.source.close()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _connect(self) -> Connection:
         item = self.coming.get(timeout=PATIENCE)
@@ -198,7 +205,7 @@ def test_the_latest_frame_is_given_and_drops_are_counted_exactly(scenario: Scena
 
 def test_where_every_frame_counts_the_sender_is_held_back() -> None:
     scenario = Scenario(replace(SETTINGS, policy="every", read_timeout=PATIENCE))
-    with scenario.source:
+    with scenario:
         connection = scenario.next()
         connection.show(3 * MOST_WAITING)
         wait_until(lambda: connection.script.qsize() <= 2 * MOST_WAITING - 1)
@@ -281,7 +288,7 @@ def test_packets_without_pictures_are_not_a_stream() -> None:
             time.sleep(0.01)
             return ()
 
-    with scenario.source:
+    with scenario:
         scenario.coming.put(Empty())
         lost = scenario.taken.state("reconnecting")
         assert "no frame for" in lost.message
@@ -290,7 +297,7 @@ def test_packets_without_pictures_are_not_a_stream() -> None:
 
 def test_it_gives_up_with_the_last_error() -> None:
     scenario = Scenario(replace(SETTINGS, reconnect_for=0.3))
-    with scenario.source:
+    with scenario:
         for number in range(200):
             scenario.coming.put(SourceTimeoutError(f"camera: try {number}"))
         with pytest.raises(SourceTimeoutError, match="try") as caught:
@@ -322,7 +329,7 @@ def test_once_there_were_frames_even_that_is_tried_again(scenario: Scenario) -> 
 
 def test_a_sender_without_a_frame_is_an_error() -> None:
     scenario = Scenario(replace(SETTINGS, reconnect_for=0))
-    with scenario.source:
+    with scenario:
         scenario.next().script.put(END)
         with pytest.raises(SourceEmptyError):
             scenario.source.read()
@@ -330,7 +337,7 @@ def test_a_sender_without_a_frame_is_an_error() -> None:
 
 def test_without_reconnecting_the_end_is_the_end() -> None:
     scenario = Scenario(replace(SETTINGS, reconnect_for=0, policy="every"))
-    with scenario.source:
+    with scenario:
         connection = scenario.next()
         connection.show(3)
         connection.script.put(END)
@@ -371,7 +378,7 @@ def test_pictures_that_cannot_be_converted(scenario: Scenario) -> None:
 
 def test_frame_rates_above_the_limit_are_thinned_and_not_counted_as_drops() -> None:
     scenario = Scenario(replace(SETTINGS, policy="every", max_fps=5, read_timeout=PATIENCE))
-    with scenario.source:
+    with scenario:
         connection = scenario.next()
         connection.show(51)  # two seconds
         scenario.taken.frame(11)
