@@ -50,7 +50,7 @@ def stamps(rng: Random, size: int) -> Picture:
         draw_leaf(pen, rng, (x, y), radius, tuple(int(c) for c in shades[rng.integers(1, 5)]))
     u, v = _turned(rng, size, rng.uniform(6, 28))
     row, column = (np.floor(axis % 1 * TILE).astype(np.int64) for axis in (v + 0.5 * np.floor(u), u))
-    return np.asarray(tile, np.float32)[row, column] / 255
+    return np.asarray(np.asarray(tile, np.float32)[row, column] / 255, np.float32)
 
 
 def waves(rng: Random, size: int) -> Picture:
