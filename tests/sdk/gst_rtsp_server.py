@@ -35,7 +35,7 @@ def picture_of(number: int) -> bytes:
     return row * HEIGHT
 
 
-class Camera(GstRtspServer.RTSPMediaFactory):
+class Camera(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
     """Makes a pipeline whose pictures are pushed by a thread."""
 
     def __init__(self, fps: float, started: float) -> None:
