@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sam2_reference import randomised
+from sam2_reference import FULL_WIDTH_SHARPNESS, randomised
 from torch import Tensor
 from transformers import EdgeTamVideoModel
 
@@ -50,18 +50,23 @@ def edgetam_settings(image_size: int = 256, small: bool = True, **changes: Any) 
     return settings | changes
 
 
-def edgetam_video_model(seed: int = 0, image_size: int = 256, small: bool = True, **changes: Any) -> EdgeTamVideoModel:
+def edgetam_video_model(
+    seed: int = 0, image_size: int = 256, small: bool = True, sharpness: float | None = None, **changes: Any
+) -> EdgeTamVideoModel:
     """An EdgeTAM video model with random weights, in evaluation mode.
 
     Args:
         seed: Of the weights.
         image_size: Side of the square input in pixels.
         small: Reduced widths.
+        sharpness: See `randomised`; None is what suits the width.
         changes: Of the configuration, by its names.
     """
     torch.manual_seed(seed)
     model = EdgeTamVideoModel(edgetam_config(edgetam_settings(image_size, small, **changes)))
-    randomise_norms(randomised(model, seed), seed)
+    if sharpness is None:
+        sharpness = 1.0 if small else FULL_WIDTH_SHARPNESS
+    randomise_norms(randomised(model, seed, sharpness), seed)
     return model
 
 
@@ -88,13 +93,13 @@ def conditioned(
 
     Args:
         model: An EdgeTAM video model.
-        top: `[1, width, side, side]`.
+        top: `[1, width, side, side]`, of the model's dtype, as are memories and pointers.
         slots: Ages (0: a conditioning frame) and memories `[tokens, memory width]`.
         pointers: Ages in frames and pointers `[width]`.
     """
     side, batch = top.shape[-1], 1
-    encoding = model.vision_encoder.neck.position_encoding(top.shape, "cpu", torch.float32)
-    empty = torch.zeros(1, model.mem_dim, side, side)
+    encoding = model.vision_encoder.neck.position_encoding(top.shape, "cpu", torch.float32).to(top.dtype)
+    empty = torch.zeros(1, model.mem_dim, side, side, dtype=top.dtype)
     _, places = model.spatial_perceiver(empty, model.memory_encoder.position_encoding(empty.shape, "cpu", empty.dtype))
     outputs = [(age, {"maskmem_features": memory[None], "maskmem_pos_enc": places}) for age, memory in slots]
     memories, positions = model._build_memory_attention_inputs(outputs, torch.device("cpu"))

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
-FULL_WIDTH_GAIN = 0.3
+FULL_WIDTH_SHARPNESS = 0.3
+PRESENT = 5.0
 SMALL: dict[str, Any] = {
     "vision": {"embed_dim_per_stage": [16, 32, 64, 128], "num_attention_heads_per_stage": [1, 2, 4, 8],
                "blocks_per_stage": [1, 2, 4, 2], "global_attention_blocks": [4, 6], "hidden_size": 16},
@@ -46,10 +47,15 @@ def video_config(image_size: int = 256, small: bool = True, **changes: Any) -> S
     )
 
 
-def randomised(model: Any, seed: int, gain: float = 1.0) -> Any:
+def randomised(model: Any, seed: int, sharpness: float = 1.0) -> Any:
     """The model with every parameter drawn: those that start as zeros or tiny scales would hide mistakes.
 
-    At full width a `gain` of 1 makes attention weights so sharp that float32 itself is off by 1e-3 of the RMS.
+    Args:
+        model: Changed in place.
+        seed: Of the draw.
+        sharpness: Factor for the projections to queries and keys, and so, squared, for what goes into each softmax. At
+            full width, 1 makes memory attention so sharp that float32 itself is off by more than 1e-4 of the RMS
+            (`attention_precision.py`).
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -57,7 +63,8 @@ def randomised(model: Any, seed: int, gain: float = 1.0) -> Any:
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1 and "embed" not in name and "encoding" not in name and "pointer" not in name:
                 fan_in = parameter[0].numel()
-                parameter.copy_(gain * noise / fan_in**0.5)
+                sharp = sharpness if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
+                parameter.copy_(sharp * noise / fan_in**0.5)
             elif "norm" in name and name.endswith("weight"):
                 parameter.copy_(1 + 0.1 * noise)
             else:
@@ -71,9 +78,16 @@ def randomised(model: Any, seed: int, gain: float = 1.0) -> Any:
     return model.eval()
 
 
+def present(model: Any) -> Any:
+    """The model with `PRESENT` added to its object score: an absent object has the same logits everywhere."""
+    with torch.no_grad():
+        model.mask_decoder.pred_obj_score_head.proj_out.bias += PRESENT
+    return model
+
+
 def video_model(seed: int = 0, image_size: int = 256, small: bool = True, **changes: Any) -> Sam2VideoModel:
     """A SAM-2 video model with random weights."""
     torch.manual_seed(seed)
-    gain = 1.0 if small else FULL_WIDTH_GAIN
-    model: Sam2VideoModel = randomised(Sam2VideoModel(video_config(image_size, small, **changes)), seed, gain)
+    sharpness = 1.0 if small else FULL_WIDTH_SHARPNESS
+    model: Sam2VideoModel = randomised(Sam2VideoModel(video_config(image_size, small, **changes)), seed, sharpness)
     return model

@@ -14,6 +14,9 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 import vsdk
 from vsdk.tracking.bank import MemoryBank
+from vsdk.tracking.choice import Chosen, choose
+from vsdk.tracking.networks import NOTHING, Maps, TrackerNetworks
+from vsdk.tracking.prompts import decoder_prompt
 
 Array = npt.NDArray[Any]
 WIDTH, HEIGHT = 320, 240
@@ -32,6 +35,51 @@ class Seen:
         """By how much the best mask is ahead of the next one."""
         ranked = np.sort(self.iou)
         return float(ranked[-1] - ranked[-2]) if len(ranked) > 1 else float("inf")
+
+    @property
+    def best(self) -> int | None:
+        """Number of the mask that was chosen; None where there was one to choose from."""
+        return 1 + int(self.iou.argmax()) if len(self.iou) > 1 else None
+
+
+@dataclass(frozen=True)
+class StepErrors:
+    """How far one step of ours is from the reference's, and which decisions of the reference that leaves beyond doubt.
+
+    Attributes:
+        logits: Of the chosen mask, relative to the reference's root mean square.
+        object_score, iou: Largest absolute differences.
+        presence_is_clear: The reference's object score is away from zero by more than ten times its error.
+        best_is_clear: The reference's best mask is ahead of the next by more than ten times the error of the IoU.
+    """
+
+    logits: float
+    object_score: float
+    iou: float
+    presence_is_clear: bool
+    best_is_clear: bool
+
+
+def step_errors(found: Chosen, iou: Array, expected: Seen) -> StepErrors:
+    """Compare a step.
+
+    Args:
+        found: Our answer.
+        iou: Our predicted IoU, of all masks or of the chosen one.
+        expected: That of the reference.
+    """
+    candidates = iou[1:] if len(iou) > 1 and len(expected.iou) > 1 else np.array([found.score])
+    score, quality = abs(found.object_score - expected.object_score), float(np.abs(candidates - expected.iou).max())
+    return StepErrors(
+        relative(found.logits, expected.logits), score, quality,
+        abs(expected.object_score) > 10 * max(score, _last_place(expected.object_score)),
+        expected.margin > 10 * max(quality, _last_place(float(expected.iou.max()))),
+    )  # fmt: skip
+
+
+def _last_place(value: float) -> float:
+    """One unit in the last place of a float32: what may lie behind a measured difference of zero."""
+    return float(np.spacing(np.float32(abs(value))))
 
 
 def bikes(count: int, width: int = WIDTH, height: int = HEIGHT) -> list[npt.NDArray[np.uint8]]:
@@ -100,9 +148,36 @@ class Streaming:
             )
         return seen
 
-    def bank(self, tracker: vsdk.Tracker, object_id: int, before: int) -> MemoryBank:
+    def our_step(
+        self, networks: TrackerNetworks, maps: Maps, object_id: int, frame: int, *,
+        prompt: dict[str, Any] | None = None, first: bool = False,
+    ) -> tuple[Chosen, Array]:  # fmt: skip
+        """What our networks say of a frame, from the reference's own memories.
+
+        Args:
+            networks: Ours.
+            maps: What our encoder says of the frame.
+            object_id: Which object.
+            frame: The frame's number.
+            prompt: What was said of the object on this frame, other than a mask.
+            first: Whether that was said before the frame was tracked, so that no memory is read.
+
+        Returns:
+            What was chosen, and the predicted IoU of all masks.
+        """
+        said, points = NOTHING, 0
+        if prompt is not None:
+            given: dict[str, Any] = {"points": None, "labels": None, "box": None, "mask": None, "embedding": None}
+            size = (HEIGHT, WIDTH)
+            said, points = decoder_prompt("prompt", size, networks.side, networks.width, **given | prompt)
+        features = maps.initial
+        if not first:
+            features = networks.condition(maps, self.bank(networks, object_id, frame).read([0], frame))
+        decoded = networks.decode(maps, features, said)
+        return choose(networks.spec, decoded, 0, points, first=first), decoded.iou[0]
+
+    def bank(self, networks: TrackerNetworks, object_id: int, before: int) -> MemoryBank:
         """Our bank with what the reference remembers of an object from the frames before one."""
-        networks = tracker.networks
         bank = MemoryBank(networks.spec, networks.memory_shape, networks.width)
         bank.add_object()
         stored = self.session.output_dict_per_obj[self.session.obj_id_to_idx(object_id)]
@@ -110,7 +185,8 @@ class Streaming:
             (frame, kind == "cond_frame_outputs", out) for kind, outs in stored.items() for frame, out in outs.items()
         ]
         for frame, conditioning, out in sorted(entries, key=lambda entry: entry[0]):
-            if frame < before:
+            readable = conditioning or before - frame <= networks.spec.recent_pointers
+            if frame < before and readable:
                 memory = out["maskmem_features"].float().numpy().reshape(networks.memory_shape)
                 bank.write(0, frame, conditioning, memory, out["object_pointer"].numpy().reshape(-1))
         return bank
