@@ -6,8 +6,8 @@ changes rounding only:
 
 * slots and pointers that are not valid get no weight, so one graph serves every number of them. The mask is one more
   channel of queries (1) and keys (0 or a large negative number) rather than a sum over all scores;
-* one head attends to the 64-wide memories themselves; `v_proj` and `o_proj`, both linear, come after it as one matrix,
-  because the weights of a softmax sum to 1 and so let a bias pass;
+* one head attends to the tokens themselves, in the bank to the 64-wide memories; `v_proj` and `o_proj`, both linear,
+  come after it as one matrix, because the weights of a softmax sum to 1 and so let a bias pass;
 * the first layer's self-attention does not depend on the memory: it is done once for all objects.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .rotary import angles, by_halves, rotate
+from .rotary import RotaryProjection, angles
 
 INVALID = -1e4
 """What an invalid key adds to its score; half precision holds it, and its exponential is zero."""
@@ -77,9 +77,11 @@ class MemoryAttention(nn.Module):
         spatial_keys = memory + self.key_positions + self.ages[slot_age][:, :, None]
         pointer_tokens, pointer_keys = self.pointer_times(pointers, pointer_age)
         values = torch.cat([memory.flatten(1, 2), pointer_tokens], dim=1)
-        bias = key_bias(slot_valid, memory.shape[2], pointer_valid, pointer_tokens.shape[1] // pointers.shape[1])
+        slot_bias, pointer_bias = ((1 - valid)[:, :, None, None] * INVALID for valid in (slot_valid, pointer_valid))
+        slot_bias = slot_bias.expand(-1, -1, memory.shape[2], -1)
+        pointer_bias = pointer_bias.expand(-1, -1, pointer_tokens.shape[1] // pointers.shape[1], -1).flatten(1, 2)
         for layer in self.layers:
-            features = layer(features, spatial_keys, pointer_keys, values, bias)
+            features = layer(features, (spatial_keys, slot_bias), (pointer_keys, pointer_bias), values)
         return self.norm(features).transpose(1, 2).unflatten(2, (self.side, self.side))
 
 
@@ -92,44 +94,44 @@ class MemoryAttentionLayer(nn.Module):
         key_turns: Cosines and sines of a memory's tokens.
     """
 
-    cosines: Tensor
-    sines: Tensor
-    key_cosines: Tensor
-    key_sines: Tensor
-
     def __init__(self, layer: Any, turns: tuple[Tensor, Tensor], key_turns: tuple[Tensor, Tensor]) -> None:
         super().__init__()
-        self.register_buffer("cosines", turns[0])
-        self.register_buffer("sines", turns[1])
-        self.register_buffer("key_cosines", key_turns[0])
-        self.register_buffer("key_sines", key_turns[1])
         own, cross = layer.self_attn, layer.cross_attn_image
         self.norm1, self.norm2, self.norm3 = layer.layer_norm1, layer.layer_norm2, layer.layer_norm3
-        self.own_query, self.own_key = by_halves(own.q_proj, own.scaling), by_halves(own.k_proj)
-        self.own_value, self.own_out = own.v_proj, own.o_proj
-        self.query, self.key = by_halves(cross.q_proj, cross.scaling), by_halves(cross.k_proj)
+        self.own_query = RotaryProjection(own.q_proj, turns, own.scaling)
+        self.own_key = RotaryProjection(own.k_proj, turns)
+        self.own_read = composed(own.v_proj, own.o_proj)
+        self.query = RotaryProjection(cross.q_proj, turns, cross.scaling)
+        self.key = RotaryProjection(cross.k_proj, key_turns)
         self.read = composed(cross.v_proj, cross.o_proj)
         self.mlp = nn.Sequential(*_mlp(layer))
 
     def forward(
-        self, features: Tensor, spatial_keys: Tensor, pointer_keys: Tensor, values: Tensor, bias: Tensor
+        self, features: Tensor, spatial: tuple[Tensor, Tensor], pointers: tuple[Tensor, Tensor], values: Tensor
     ) -> Tensor:
-        """From `features [batch or 1, tokens, width]` to `[batch, tokens, width]`."""
+        """From `features [batch or 1, tokens, width]` to `[batch, tokens, width]`.
+
+        Args:
+            features: The frame.
+            spatial: Keys of memories `[batch, slots, tokens, 64]`, and what each adds to its score `[..., 1]`.
+            pointers: Keys of pointers `[batch, tokens, 64]`, and what each adds to its score `[..., 1]`.
+            values: What is read, `[batch, keys, 64]`, memories before pointers.
+        """
         features = features + self._own(self.norm1(features))
-        features = features + self._read(self.norm2(features), spatial_keys, pointer_keys, values, bias)
+        features = features + self._read(self.norm2(features), spatial, pointers, values)
         return features + self.mlp(self.norm3(features))
 
     def _own(self, normed: Tensor) -> Tensor:
-        query = torch.cat(rotate(self.own_query(normed), self.cosines, self.sines), dim=-1)
-        key = torch.cat(rotate(self.own_key(normed), self.cosines, self.sines), dim=-1)
-        return self.own_out(attend(query, key, self.own_value(normed)))
+        query, key = (torch.cat(project(normed), dim=-1) for project in (self.own_query, self.own_key))
+        return self.own_read(attend(query, key, normed))
 
-    def _read(self, normed: Tensor, spatial_keys: Tensor, pointer_keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        first, second = rotate(self.query(normed), self.cosines, self.sines)
-        query = torch.cat([first, second, torch.ones_like(first[..., :1])], dim=-1)
-        spatial = torch.cat(rotate(self.key(spatial_keys), self.key_cosines, self.key_sines), dim=-1).flatten(1, 2)
-        key = torch.cat([torch.cat([spatial, self.key(pointer_keys)], dim=1), bias], dim=-1)
-        return self.read(attend(query, key, values))
+    def _read(
+        self, normed: Tensor, spatial: tuple[Tensor, Tensor], pointers: tuple[Tensor, Tensor], values: Tensor
+    ) -> Tensor:
+        query = torch.cat([*self.query(normed), torch.ones_like(normed[..., :1])], dim=-1)
+        turned = torch.cat([*self.key(spatial[0]), spatial[1]], dim=-1).flatten(1, 2)
+        unturned = torch.cat([*self.key.in_place(pointers[0]), pointers[1]], dim=-1)
+        return self.read(attend(query, torch.cat([turned, unturned], dim=1), values))
 
 
 class PointerTimes(nn.Module):
@@ -171,13 +173,6 @@ def age_table(encoding: Tensor) -> Tensor:
     """Temporal encodings by slot age, `[ages, width]`: 0 is a conditioning frame, which has the last row."""
     rows = encoding.detach().flatten(1)
     return torch.cat([rows[-1:], rows[:-1]])
-
-
-def key_bias(slot_valid: Tensor, slot_tokens: int, pointer_valid: Tensor, pointer_tokens: int) -> Tensor:
-    """What each key adds to its score, `[batch, keys, 1]`, slots before pointers."""
-    slots = slot_valid[..., None].expand(-1, -1, slot_tokens).flatten(1)
-    pointers = pointer_valid[..., None].expand(-1, -1, pointer_tokens).flatten(1)
-    return ((1 - torch.cat([slots, pointers], dim=1)) * INVALID)[..., None]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
