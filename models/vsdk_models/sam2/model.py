@@ -7,7 +7,8 @@ from typing import Any
 from vsdk_runtimes.manifest import Preprocessing, Resize, TrackerSpec
 
 from ..tracking import TrackerNetworks
-from .encoder import Hiera, TrackerEncoder
+from .encoder import TrackerEncoder
+from .hiera import Hiera
 from .mask_decoder import MaskDecoder
 from .memory_attention import MemoryAttention
 from .memory_encoder import MemoryEncoder
