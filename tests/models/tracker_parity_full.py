@@ -170,9 +170,9 @@ def run(case: str, frames: int, half_frames: int, checked: bool, work: Path, pat
         for row in compare(tracker, half, Streaming(model, session), frames, half_frames):
             rows.append({key: _short(value) for key, value in row.items()})
             print(f"{case} {len(rows)}: " + " ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
-            entry = {"conditions": conditions, "summary": summary(rows), "rows": rows}
+            entry = {"conditions": conditions, "summary": summary(rows)}
             if path is not None:
-                path.write_text(json.dumps(_read(path) | {case: entry}) + "\n")
+                path.write_text(json.dumps(_read(path) | {case: entry}, indent=1) + "\n")
     return entry
 
 
