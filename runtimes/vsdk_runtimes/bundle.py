@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import BundleDamagedError, BundleNotFoundError, BundleSchemaError
-from .integrity import verify_files
+from .integrity import Signature, verify_files, verify_unchanged
 
 if TYPE_CHECKING:  # pydantic is imported when a bundle is loaded, because it doubles the time of `import vsdk_runtimes`
     from .manifest import ComponentSpec, Manifest
@@ -43,6 +44,7 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    signatures: Mapping[str, Signature] = field(default_factory=dict, repr=False)
 
     @cached_property
     def components(self) -> dict[str, Component]:
@@ -73,6 +75,14 @@ class Bundle:
                 hint="Export one into it with: vsdk export CHECKPOINT --into BUNDLE",
             )
         return found[0]
+
+    def verify_unchanged(self) -> None:
+        """Check that its files are still those that were verified when it was loaded.
+
+        Raises:
+            BundlePathError, BundleDamagedError: See each class.
+        """
+        verify_unchanged(self.folder, self.manifest.files, self.signatures)
 
     def has(self, role: str) -> bool:
         """Whether some component has this role."""
@@ -108,8 +118,8 @@ def load_bundle(folder: str | os.PathLike[str], *, digest: str | None = None, ve
             f"bundle {root} has the digest {bundle.digest}, not the pinned {digest}",
             hint="Use the bundle that the pin was made for, or inspect this one and pin its digest.",
         )
-    verify_files(root, bundle.manifest.files, force=verify or digest is not None)
-    return bundle
+    signatures = verify_files(root, bundle.manifest.files, force=verify or digest is not None)
+    return replace(bundle, signatures=signatures)
 
 
 def read_manifest(root: Path) -> Manifest:

@@ -1,8 +1,10 @@
 """Whether a bundle's files are the ones that its manifest lists.
 
 Sizes and SHA-256 digests are verified when a bundle is first loaded. The result is remembered in the user's cache
-folder for each file's size and modification time, because hashing hundreds of megabytes at every start of a robot would
-be a poor trade.
+folder for each file's size and times, because hashing hundreds of megabytes at every start of a robot would be a poor
+trade. One of the times is that of the last change of any kind, which a program cannot set back as it can the other.
+
+An engine opens a file later than that, so it is looked at once more then: what changed in between is hashed again.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 _MOST_REMEMBERED = 2000
 
+Signature = tuple[int, int, int]
+"""Size, time of the last modification, and time of the last change of any kind, in nanoseconds."""
+
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file (hexadecimal), read in blocks."""
@@ -34,13 +39,16 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def verify_files(folder: Path, files: Mapping[str, FileEntry], *, force: bool) -> None:
+def verify_files(folder: Path, files: Mapping[str, FileEntry], *, force: bool) -> dict[str, Signature]:
     """Check every listed file: where it is, that it is a file, its size, and its digest.
 
     Args:
         folder: The bundle's folder.
         files: What the manifest lists, by path.
         force: Hash every file, even where an earlier result is still good.
+
+    Returns:
+        For each file what `verify_unchanged` compares.
 
     Raises:
         BundlePathError: A listed path is not inside the folder.
@@ -49,9 +57,30 @@ def verify_files(folder: Path, files: Mapping[str, FileEntry], *, force: bool) -
     root = folder.resolve()
     paths = {listed: _inside(folder, root, listed) for listed in files}
     verified = _VerifiedFiles()
-    for listed, entry in files.items():
-        _verify(paths[listed], entry, verified, force=force)
+    signatures = {listed: _verify(paths[listed], entry, verified, force=force) for listed, entry in files.items()}
     verified.save()
+    return signatures
+
+
+def verify_unchanged(folder: Path, files: Mapping[str, FileEntry], signatures: Mapping[str, Signature]) -> None:
+    """Check that the files are still those that were verified; one with other times is hashed again.
+
+    Args:
+        folder: The bundle's folder.
+        files: What the manifest lists, by path.
+        signatures: What `verify_files` returned.
+
+    Raises:
+        BundlePathError, BundleDamagedError: As for `verify_files`.
+    """
+    for listed, signature in signatures.items():
+        path = folder.joinpath(*PurePosixPath(listed).parts)
+        try:
+            same = _signature(path.stat()) == signature
+        except OSError:
+            same = False
+        if not same:
+            _verify(_inside(folder, folder.resolve(), listed), files[listed], _VerifiedFiles(), force=True)
 
 
 def _inside(folder: Path, root: Path, listed: str) -> Path:
@@ -76,7 +105,11 @@ def _inside(folder: Path, root: Path, listed: str) -> Path:
     return path
 
 
-def _verify(path: Path, entry: FileEntry, verified: _VerifiedFiles, *, force: bool) -> None:
+def _signature(status: os.stat_result) -> Signature:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _verify(path: Path, entry: FileEntry, verified: _VerifiedFiles, *, force: bool) -> Signature:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -86,9 +119,10 @@ def _verify(path: Path, entry: FileEntry, verified: _VerifiedFiles, *, force: bo
                 f"{path} has {status.st_size} bytes; the manifest says {entry.bytes}",
                 hint="The file was cut short or altered: copy or export the bundle again.",
             )
-        key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        signature = _signature(status)
+        key = "|".join([str(path.resolve()), *map(str, signature)])
         if not force and verified.knows(key, entry.sha256):
-            return
+            return signature
         found = file_sha256(path)
     except FileNotFoundError as error:
         raise BundleDamagedError(f"{path} is missing", hint="Copy or export the bundle again.") from error
@@ -100,6 +134,7 @@ def _verify(path: Path, entry: FileEntry, verified: _VerifiedFiles, *, force: bo
             hint="The file was altered or damaged: copy or export the bundle again.",
         )
     verified.remember(key, entry.sha256)
+    return signature
 
 
 class _VerifiedFiles:

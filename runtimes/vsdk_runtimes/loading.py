@@ -39,6 +39,7 @@ def load(
         EngineUnavailableError: The engine or the device is not there.
         PrecisionUnavailableError: The component has no graph of this precision.
         GraphError: The graph does not load, contradicts the manifest, or would open files that are not listed.
+        BundleDamagedError: A file of the bundle was altered since the bundle was loaded.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}", hint=f"Use one of: {', '.join(ENGINES)}")
@@ -47,6 +48,7 @@ def load(
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
     chosen = _precision(component, precision, "cpu" if device == "cpu" else "cuda")
+    component.bundle.verify_unchanged()
     if engine != "onnxruntime":
         raise EngineUnavailableError(
             f"this version of vsdk cannot run bundles on {engine} yet",

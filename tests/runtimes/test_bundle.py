@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vsdk_runtimes import Bundle, bundle_digest, integrity, load_bundle, read_manifest
+from vsdk_runtimes import Bundle, bundle_digest, integrity, load, load_bundle, read_manifest
 from vsdk_runtimes.errors import (
     BundleDamagedError,
     BundleError,
@@ -443,14 +443,43 @@ def test_a_touched_file_is_hashed_again(folder: Path, hashed: list[str]) -> None
         load_bundle(folder)
 
 
-def test_verify_sees_damage_that_kept_size_and_time(folder: Path) -> None:
-    load_bundle(folder)
+def _edit_and_hide(folder: Path) -> None:
+    """Another byte in a graph of the same size, and its modification time set back."""
     status = (folder / GRAPH).stat()
     _flip_a_bit(folder)
     os.utime(folder / GRAPH, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_damage_that_kept_size_and_modification_time_is_seen(folder: Path) -> None:
     load_bundle(folder)
+    _edit_and_hide(folder)
     with pytest.raises(BundleDamagedError, match="SHA-256"):
-        load_bundle(folder, verify=True)
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("edit", [_edit_and_hide, lambda folder: (folder / GRAPH).write_bytes(b"short")])
+def test_a_graph_that_was_edited_after_verification_is_not_run(folder: Path, edit: Callable[[Path], object]) -> None:
+    bundle = load_bundle(folder, verify=True)
+    edit(folder)
+    with pytest.raises(BundleDamagedError, match=r"fp32\.onnx"):
+        load(bundle.component("encoder"), threads=1)
+
+
+def test_an_initial_state_that_was_edited_after_verification_is_not_read(tmp_path: Path) -> None:
+    folder = bundles.memory_bundle(tmp_path / "memory")
+    bundle = load_bundle(folder)
+    (folder / "bridge" / "memory.npy").write_bytes(bundles.npy(bundles.INITIAL_MEMORY + 1))
+    with pytest.raises(BundleDamagedError, match=r"memory\.npy"):
+        load(bundle.component("bridge"), threads=1)
+
+
+def test_what_was_only_touched_after_verification_runs(folder: Path, hashed: list[str]) -> None:
+    bundle = load_bundle(folder)
+    load(bundle.component("encoder"), threads=1).close()
+    assert len(hashed) == 2
+    os.utime(folder / GRAPH, ns=(0, 1_000_000_000))
+    load(bundle.component("encoder"), threads=1).close()
+    assert hashed[2:] == ["fp32.onnx"]
 
 
 def test_a_new_digest_in_the_manifest_is_not_covered_by_an_old_result(folder: Path) -> None:
