@@ -103,19 +103,41 @@ def gstreamer_is_here() -> bool:
         return False
 
 
+def memory_while_reconnecting(camera: TestCamera, count: int) -> list[float]:
+    """Resident megabytes of one source whose connection is cut so many times, after each tenth of them."""
+    quick = replace(SETTINGS, first_delay=0.05, longest_delay=0.05)
+    megabytes: list[float] = []
+    with open_network(camera.url("rtsp"), quick) as source:
+        taken = Taken(source)
+        taken.frame()
+        for number in range(count):
+            camera.drop()
+            taken.state("reconnecting")
+            taken.frame()
+            taken.items.clear()
+            if (number + 1) % (count // 10) == 0:
+                megabytes.append(resident_megabytes())
+    return megabytes
+
+
 def threads() -> int:
     return sum(thread.name.startswith("vsdk-") for thread in threading.enumerate())
 
 
-def resources() -> dict[str, float]:
-    """Memory, threads and descriptors once everything is closed, without what malloc keeps for later."""
-    wait_until(lambda: threads() == 0)
+def resident_megabytes() -> float:
+    """Memory, without what malloc keeps for later."""
     gc.collect()
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return round(psutil.Process().memory_info().rss / 2**20, 1)
+
+
+def resources() -> dict[str, float]:
+    """Memory, threads and descriptors once everything is closed."""
+    wait_until(lambda: threads() == 0)
     process = psutil.Process()
     return {
-        "resident_mb": round(process.memory_info().rss / 2**20, 1),
+        "resident_mb": resident_megabytes(),
         "threads": process.num_threads(),
         "descriptors": process.num_fds(),
     }
@@ -175,6 +197,9 @@ class Run:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=120, help="inject at least so many")
+    parser.add_argument(
+        "--reconnects", type=int, default=500, help="then cut one connection so many times, at least 20"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of their order")
     parser.add_argument("--json", type=Path, help="write what was measured")
     parser.add_argument("--no-gstreamer", action="store_true", help="do without GStreamer's RTSP server")
@@ -198,10 +223,13 @@ def main() -> int:
         while len(run.outcomes) + len(run.failures) < options.faults:
             run.round(cameras, order)
         after = resources()
+        reconnecting = memory_while_reconnecting(camera, options.reconnects)
     if after["threads"] > before["threads"] or after["descriptors"] > before["descriptors"]:
         run.failures.append(f"left behind: {before} became {after}")
     if after["resident_mb"] > before["resident_mb"] + 10:
         run.failures.append(f"memory grew: {before} became {after}")
+    if reconnecting[-1] > reconnecting[1] + 3:
+        run.failures.append(f"memory grew with each connection: {reconnecting}")
     result = {
         "faults": len(run.outcomes),
         "frames": run.frames,
@@ -213,6 +241,8 @@ def main() -> int:
         "after_the_first_round": before,
         "after_the_last_round": after,
         "resident_mb_after_each_round": run.memory,
+        "reconnects": options.reconnects,
+        "resident_mb_after_each_tenth_of_them": reconnecting,
         "failures": run.failures,
         "outcomes": [asdict(outcome) for outcome in run.outcomes],
     }

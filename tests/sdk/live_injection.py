@@ -25,6 +25,8 @@ Camera = Any
 
 Seen = Callable[["Injector", Item], bool]
 STREAMS = ("tcp", "http", "rtsp")
+KEY_FRAMES_NS = 1_000_000_000
+"""The camera sends a key frame every ten pictures: after so long there has been one."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Injector:
         Raises:
             AssertionError: It was not seen, it was not over, or a picture was made up.
         """
-        self._take(lambda injector, item: isinstance(item, Frame), whole=False)
+        self._take(lambda injector, item: isinstance(item, Frame), whole=True)
         self._errors = self._taken.source.decode_errors
         started = time.monotonic()
         fault.make(self._camera)
@@ -161,12 +163,20 @@ class Injector:
         seen = time.monotonic() - started
         fault.mend(self._camera)
         mended = time.monotonic_ns()
-        self._take(lambda injector, item: isinstance(item, Frame) and item.captured_ns > mended, whole=False)
+        self._take(lambda injector, item: isinstance(item, Frame) and item.captured_ns > mended, whole=fault.whole)
         recovered = (time.monotonic_ns() - mended) / 1e9
-        if not fault.whole and self._scheme in STREAMS:  # what is left in the decoder would spoil the next pictures
+        if not fault.whole:
+            self._clear_decoder(mended)
+        return Outcome(fault.name, self._scheme, seen, recovered)
+
+    def _clear_decoder(self, mended: int) -> None:
+        """What is left in the decoder would spoil the next pictures: connect anew, or wait for the next key frame."""
+        if self._scheme in STREAMS:
             self._camera.drop()
             self._take(says("reconnecting"), whole=False)
-        return Outcome(fault.name, self._scheme, seen, recovered)
+        else:
+            later = mended + KEY_FRAMES_NS
+            self._take(lambda injector, item: isinstance(item, Frame) and item.captured_ns > later, whole=False)
 
     def _take(self, seen: Seen, *, whole: bool) -> None:
         """Take until it is seen; pictures that must be whole show what the camera showed, later and later."""
