@@ -39,6 +39,7 @@ from vsdk.errors import (
     SourceUnsupportedError,
 )
 from vsdk.frame import Frame
+from vsdk.sources.container_connection import ContainerConnection
 from vsdk.sources.live_settings import LiveSettings
 from vsdk.sources.network import open_network
 
@@ -267,3 +268,26 @@ def test_nothing_is_left_behind(camera: TestCamera) -> None:
         once()
     gc.collect()
     wait_until(lambda: not threads() and process.num_fds() <= before)
+
+
+def test_a_lost_connection_does_not_wait_for_the_garbage_collector(camera: TestCamera) -> None:
+    """It has a decoder with threads of its own: in a process that makes little garbage, they would add up."""
+
+    def connections() -> int:
+        return sum(isinstance(thing, ContainerConnection) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        with open_network(camera.url("rtsp"), QUICK) as source:
+            taken = Taken(source)
+            for fail in (camera.drop, camera.die, lambda: camera.set("paused", True)):
+                taken.frame()
+                fail()
+                taken.state("reconnecting")
+                wait_until(lambda: connections() <= 1)  # the next one may be there already
+                camera.recover()
+                taken.state("live")
+        wait_until(lambda: connections() == 0)
+    finally:
+        gc.enable()

@@ -68,6 +68,11 @@ class Capture:
         """Let the thread close the connection as soon as it gets to it."""
         self._stop.set()
 
+    def take_failure(self) -> Exception | None:
+        """Why it is over. It is forgotten here: an error knows what it passed, so the two would know each other."""
+        failure, self.failure = self.failure, None
+        return failure
+
     def join(self, seconds: float) -> None:
         """Wait for the thread to end."""
         if self._thread is not threading.current_thread():

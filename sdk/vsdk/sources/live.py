@@ -255,11 +255,11 @@ class LiveSource(Source):
                 f"{self._name}: {MOST_STUCK} threads that read from it do not come back",
                 hint="Disconnect the camera, or restart its driver.",
             )
-        if self._closed:
-            return None
-        self._capture = None
+        self._capture = None  # nothing may know its connection any more: its decoder has threads, and would keep them
         connection = None if capture is None else capture.connection
         self._past_decode_errors += 0 if connection is None else connection.decode_errors
+        if self._closed:
+            return None
         wait = self._reconnecting.wait_after(
             failure,
             frames=capture is not None and capture.pictures > 0,
@@ -295,7 +295,7 @@ class LiveSource(Source):
                 f"{self._name}: the sender ended the stream before its first frame",
                 hint="Does the sender have anything to send?",
             )
-        return capture.failure
+        return capture.take_failure()
 
     def _end(self, failure: BaseException | None) -> None:
         self._failure = failure
