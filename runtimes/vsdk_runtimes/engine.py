@@ -191,6 +191,14 @@ class Session(abc.ABC):
             return self._run_to_device(tensors, axes, names)
         raise InputError(f"{self._label}: cannot run to {to!r}", hint="Use to='host' or to='device'.")
 
+    def upload(self, array: Array) -> Array | DeviceTensor:
+        """An array where this session runs, for an input that is the same in many runs.
+
+        Any session on the device takes it, and it is not sent again with each run. Where there is nothing to send it
+        is the array itself; so do not change it afterwards.
+        """
+        return array
+
     def step(
         self, inputs: Mapping[str, Tensor], state: State, outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:

@@ -5,6 +5,7 @@ session really got are compared with the one asked for. Its exceptions derive fr
 
 Everything runs with I/O binding into memory whose shape the manifest states: results land in arrays of the caller,
 device outputs and states in buffers that stay, and a graph that computes another shape than it promised is an error.
+`onnxruntime_graphs` says when runs on a GPU are recorded and replayed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import onnxruntime_cuda
+from . import onnxruntime_cuda, onnxruntime_graphs
 from .engine import Array, Axes, DeviceTensor, Precision, Session, SessionInfo, State, Tensor
 from .errors import ClosedError, EngineRunError, EngineUnavailableError, Error, GraphError, InputError
+from .onnxruntime_graphs import Recordings
 
 if TYPE_CHECKING:
     from .bundle import Component
@@ -91,7 +93,7 @@ class OnnxRuntimeTensor(DeviceTensor):
 
     def numpy(self) -> Array:
         """See `DeviceTensor.numpy`."""
-        return np.array(self.value.numpy() if self._array is None else self._array)
+        return self.value.numpy() if self._array is None else self._array.copy()
 
     def overwrite(self, array: Array) -> None:
         """Copy an array of the same shape and dtype into this memory."""
@@ -115,6 +117,9 @@ class OnnxRuntimeSession(Session):
         self._index = int(index or 0)
         self._runtime = import_onnxruntime(self._kind)
         super().__init__(component, SessionInfo(NAME, self._runtime.__version__, device, precision, threads))
+        self._recordings: Recordings | None = None
+        if self._kind == "cuda" and onnxruntime_graphs.are_wanted(component.spec):
+            self._recordings = Recordings(self._runtime.RunOptions, self.allocate)
         path = component.path(component.spec.files[precision]).as_posix()
         self._engine = self._load(path, threads)
         _compare_contract(path, "input", component.spec.inputs, self._engine.get_inputs())
@@ -128,10 +133,19 @@ class OnnxRuntimeSession(Session):
         self._check_recurrent()
         return OnnxRuntimeState(self)
 
+    def upload(self, array: Array) -> Array | DeviceTensor:
+        """See `Session.upload`."""
+        if self._kind == "cpu":
+            return array
+        tensor = self.allocate(array.shape, array.dtype)
+        tensor.overwrite(np.ascontiguousarray(array))
+        return tensor
+
     def close(self) -> None:
         """See `Session.close`."""
         super().close()
         self._engine = None
+        self._recordings = None
         self._device_outputs = {}
 
     def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> OnnxRuntimeTensor:
@@ -153,6 +167,8 @@ class OnnxRuntimeSession(Session):
         options = {}
         if self._kind == "cuda":
             options = {"device_id": str(self._index)}
+            if self._recordings is not None:
+                options["enable_cuda_graph"] = "1"
             onnxruntime_cuda.preload_libraries(self._runtime)
         with mapped_errors(f"ONNX Runtime cannot load {path}", GraphError):
             try:
@@ -164,6 +180,11 @@ class OnnxRuntimeSession(Session):
                     raise EngineUnavailableError(
                         f"ONNX Runtime cannot use {self.info.device}: {failure}",
                         hint="Check with nvidia-smi that the driver and this GPU are there; or use --device cpu",
+                    ) from error
+                if self._recordings is not None and "graph capture" in str(error):
+                    raise GraphError(
+                        f"{path} cannot be recorded as a CUDA graph: {error}",
+                        hint=f"Run it without: unset {onnxruntime_graphs.SWITCH}",
                     ) from error
                 raise
             engine.disable_fallback()
@@ -193,7 +214,7 @@ class OnnxRuntimeSession(Session):
         self, tensors: Mapping[str, Array | DeviceTensor], axes: Axes, names: Sequence[str]
     ) -> dict[str, Array]:
         results = self._empty_results(axes, names)
-        self._execute(tensors, {name: self._wrap(array) for name, array in results.items()})
+        self._execute(tensors, results)
         return results
 
     def _run_to_device(
@@ -207,7 +228,7 @@ class OnnxRuntimeSession(Session):
                         f"{self._label}: input {name!r} is an output of this session, which this run would overwrite",
                         hint="Pass a copy: tensor.numpy().",
                     )
-            self._execute(tensors, {name: buffer.value for name, buffer in buffers.items()})
+            self._execute(tensors, buffers)
         return dict(buffers)
 
     def _advance(
@@ -217,9 +238,7 @@ class OnnxRuntimeSession(Session):
         results = self._empty_results(axes, [name for name in names if name not in self._state_outputs])
         with state.lock:
             following = {output: state.following[name] for output, name in self._state_outputs.items()}
-            outputs = {name: self._wrap(array) for name, array in results.items()}
-            outputs.update((name, buffer.value) for name, buffer in following.items())
-            self._execute({**tensors, **state.current}, outputs)
+            self._execute({**tensors, **state.current}, {**results, **following})
             state.current, state.following = state.following, state.current
             return {name: results[name] if name in results else following[name].numpy() for name in names}
 
@@ -235,23 +254,31 @@ class OnnxRuntimeSession(Session):
                 raise TypeError(f"vsdk has no {foreign.value.data_type()}")
             return foreign
 
-    def _execute(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-        """Run the graph on arrays and device tensors, into OrtValues."""
-        engine = self._engine
+    def _execute(self, inputs: Mapping[str, Any], outputs: Mapping[str, Array | OnnxRuntimeTensor]) -> None:
+        """Run the graph on arrays and device tensors, into such."""
+        engine, recordings = self._engine, self._recordings
         if engine is None:  # closed by another thread since the call was checked
             raise ClosedError(f"the session of {self._label} is closed")
-        with mapped_errors(f"{self._label} failed", EngineRunError):
+
+        def plainly(options: Any = None) -> None:
             binding = engine.io_binding()
             for name, tensor in inputs.items():
                 if isinstance(tensor, OnnxRuntimeTensor):
                     binding.bind_ortvalue_input(name, tensor.value)
                 else:
                     binding.bind_cpu_input(name, tensor)
-            for name, value in outputs.items():
+            for name, memory in outputs.items():
+                value = memory.value if isinstance(memory, OnnxRuntimeTensor) else self._wrap(memory)
                 binding.bind_ortvalue_output(name, value)
             if self._kind != "cpu":
                 binding.synchronize_inputs()  # what another library computed into an input may still be under way
-            engine.run_with_iobinding(binding)
+            engine.run_with_iobinding(binding, options)
+
+        with mapped_errors(f"{self._label} failed", EngineRunError):
+            if recordings is None:
+                plainly()
+            else:
+                recordings.run(engine, inputs, outputs, plainly)
 
     def _wrap(self, array: Array) -> Any:
         return self._runtime.OrtValue.ortvalue_from_numpy(array, "cpu", 0)

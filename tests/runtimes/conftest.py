@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,3 +13,15 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """On which engines the conformance suite can run here, and on which not and why."""
+    suite: Any = sys.modules.get("test_engine_conformance")
+    if suite is None:
+        return
+    terminalreporter.section("engines")
+    for engine in suite.PRESENT:
+        terminalreporter.line(f"{engine}: is here")
+    for engine, obstacle in suite.ABSENT.items():
+        terminalreporter.line(f"{engine}: cannot run here: {obstacle.message}")

@@ -1,7 +1,8 @@
 """What an engine is, in code: every engine that runs on this machine passes every test of this file.
 
 The tests' ids name the engine. An engine that cannot run here appears as `test_absent_engine_says_why[...]` only, which
-checks that it refuses to load, says why, and is not replaced by another one silently.
+checks that it refuses to load, says why, and is not replaced by another one silently. The end of the test run lists
+both kinds, with the reasons (`conftest.py`).
 """
 
 from __future__ import annotations

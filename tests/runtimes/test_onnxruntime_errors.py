@@ -122,6 +122,30 @@ def pretended_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return SimpleNamespace(runtime=runtime, load=lambda device: load(component, device=device))
 
 
+def test_an_onnxruntime_without_cuda_is_unavailable(pretended_gpu: Any) -> None:
+    """As the package for the CPU is: whoever asks for CUDA needs the other one instead of it."""
+    pretended_gpu.runtime.get_available_providers = lambda: ["CPUExecutionProvider"]
+    with pytest.raises(
+        EngineUnavailableError, match=r"no CUDAExecutionProvider \(it has CPUExecutionProvider\)"
+    ) as caught:
+        pretended_gpu.load("cuda")
+    assert caught.value.hint.startswith("Replace it: pip uninstall onnxruntime, then pip install 'vsdk[gpu]'")
+
+
+def test_a_library_that_is_missing_is_named(pretended_gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime 1.31 without CUDA's libraries prints this and takes the CPU; the linker's words are real."""
+    words = "libcublasLt.so.13: cannot open shared object file: No such file or directory"
+    monkeypatch.setattr(onnxruntime_cuda, "missing_library", lambda runtime: words)
+
+    def fall_back(path: str, settings: Any, **options: Any) -> Any:
+        return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+
+    pretended_gpu.runtime.InferenceSession = fall_back
+    with pytest.raises(EngineUnavailableError, match=r"chose CPUExecutionProvider: libcublasLt\.so\.13") as caught:
+        pretended_gpu.load("cuda")
+    assert onnxruntime_cuda.INSTALL in caught.value.hint
+
+
 def test_a_session_that_fell_back_to_the_cpu_is_refused(pretended_gpu: Any) -> None:
     def fall_back(path: str, settings: Any, **options: Any) -> Any:
         return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])

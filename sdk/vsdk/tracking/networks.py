@@ -1,6 +1,7 @@
-"""The four networks of a tracker on an engine: arrays in, arrays out, no state.
+"""The four networks of a tracker on an engine: a picture in, masks and memories out, no state.
 
 `docs/tracking.md` states what each takes and gives. Objects are the batch; what belongs to the frame has a batch of 1.
+What one network makes for another stays where the engine runs: a frame is sent there once, its maps never come back.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vsdk_runtimes import Bundle, Component, Precision, Session, load
+from vsdk_runtimes import Bundle, Component, DeviceTensor, Precision, Session, load
 from vsdk_runtimes.errors import BundleSchemaError
 
 from ..frame import Image
@@ -30,13 +31,13 @@ ABSENT, NOT_A_POINT, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -10, -1, 0
 @dataclass(frozen=True, eq=False)
 class Maps:
     """What the encoder says of a frame, float32: `high0 [1, c0, m, m]`, `high1 [1, c1, m / 2, m / 2]`, `top` and
-    `initial [1, width, g, g]`, the last for a frame without a memory.
+    `initial [1, width, g, g]`, the last for a frame without a memory. Valid until the next frame is encoded.
     """
 
-    high0: Array
-    high1: Array
-    top: Array
-    initial: Array
+    high0: DeviceTensor
+    high1: DeviceTensor
+    top: DeviceTensor
+    initial: DeviceTensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,20 +121,21 @@ class TrackerNetworks:
         tokens, channels = self.attention.inputs["memory"].shape[2:]
         self.memory_shape = int(tokens), int(channels)
         self._pixels = np.empty((1, 3, self.side, self.side), np.float32)
-        self._no_masks = np.zeros((0, 1, self.side, self.side), np.float32)
+        self._no_masks: Array | DeviceTensor = self._empty_masks(0)
 
     def encode(self, picture: Image) -> Maps:
         """The maps of a frame that `preprocessor.resize` made, uint8 `[side, side, 3]`."""
-        outputs = self.encoder.run({"pixels": self.preprocessor.normalise([picture], out=self._pixels)})
+        pixels = self.preprocessor.normalise([picture], out=self._pixels)
+        outputs = self.encoder.run({"pixels": pixels}, to="device")
         return Maps(outputs["high0"], outputs["high1"], outputs["top"], outputs["initial"])
 
-    def condition(self, maps: Maps, bank: dict[str, npt.NDArray[np.generic]]) -> Array:
-        """The frame's features as each object's bank changes them, `[n, width, g, g]`."""
-        return self.attention.run({"top": maps.top, **bank})["conditioned"]
+    def condition(self, maps: Maps, bank: dict[str, npt.NDArray[np.generic]]) -> DeviceTensor:
+        """The frame's features as each object's bank changes them, `[n, width, g, g]`; valid until the next call."""
+        return self.attention.run({"top": maps.top, **bank}, to="device")["conditioned"]
 
-    def decode(self, maps: Maps, features: Array, prompt: DecoderPrompt = NOTHING) -> Decoded:
+    def decode(self, maps: Maps, features: DeviceTensor, prompt: DecoderPrompt = NOTHING) -> Decoded:
         """Masks for features `[n, width, g, g]`, all with one prompt."""
-        count = len(features)
+        count = features.shape[0]
         embedded = prompt.embeddings is not None
         embeddings = prompt.embeddings if prompt.embeddings is not None else np.zeros((1, self.width), np.float32)
         outputs = self.decoder.run(
@@ -164,13 +166,10 @@ class TrackerNetworks:
             object_score: `[n]`.
         """
         given = np.array([mask is not None for mask in masks], np.float32)
-        drawn = self._mask_input(len(masks))
-        if given.any():
-            drawn = np.stack([np.zeros_like(drawn[0]) if mask is None else mask for mask in masks])
-        inputs = {
+        inputs: dict[str, Array | DeviceTensor] = {
             "top": maps.top,
             "logits": logits,
-            "mask": drawn,
+            "mask": self._drawn(masks) if given.any() else self._mask_input(len(masks)),
             "mask_given": given,
             "binarise": np.array(binarise, np.float32),
             "object_score": object_score,
@@ -182,11 +181,21 @@ class TrackerNetworks:
         for session in self.sessions:
             session.close()
 
-    def _mask_input(self, count: int) -> Array:
-        """The array for `mask` where there is none; kept, because nothing reads it."""
-        if len(self._no_masks) < count:
-            self._no_masks = np.zeros((count, 1, self.side, self.side), np.float32)
-        return self._no_masks[:count]
+    def _drawn(self, masks: list[Array | None]) -> Array:
+        drawn = self._empty_masks(len(masks))
+        for row, mask in enumerate(masks):
+            if mask is not None:
+                drawn[row] = mask
+        return drawn
+
+    def _mask_input(self, count: int) -> Array | DeviceTensor:
+        """The tensor for `mask` where there is none; kept, because nothing reads it."""
+        if self._no_masks.shape[0] != count:
+            self._no_masks = self.decoder.upload(self._empty_masks(count))
+        return self._no_masks
+
+    def _empty_masks(self, count: int) -> Array:
+        return np.zeros((count, 1, self.side, self.side), np.float32)
 
 
 def _spec(component: Component) -> TrackerSpec:

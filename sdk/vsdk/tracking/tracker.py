@@ -52,6 +52,7 @@ class _Current:
         tracked: Whether `track` is through with it.
         outputs: By object.
         memories: What the bank gets when the next frame begins: until then the frame can be corrected.
+        encoded: Whether `maps` are those of this frame; the engine may have overwritten them before it failed.
     """
 
     picture: Image
@@ -60,6 +61,7 @@ class _Current:
     tracked: bool = False
     outputs: dict[int, _Output] = field(default_factory=dict)
     memories: dict[int, Array] = field(default_factory=dict)
+    encoded: bool = True
 
 
 class Tracker:
@@ -274,9 +276,13 @@ class Tracker:
                     hint="Call track() with the prompted frame before the next one.",
                 )
             if same and not (following and current.tracked):
+                if not current.encoded:
+                    current.maps, current.encoded = self.networks.encode(current.picture), True
                 return current
             if number is not None and current.number is not None and number <= current.number:
                 raise InputError(f"{doing}: frame {number} after frame {current.number}; frame numbers increase")
+        if current is not None:
+            current.encoded = False
         following_frame = _Current(picture, self.networks.encode(picture), number)
         if current is None or current.tracked:  # a frame on which a network failed counts for nothing
             self._commit()
