@@ -38,23 +38,32 @@ def check_external_data(component: Component, listed: str) -> None:
     Raises:
         GraphError: It does, or it is not an ONNX file.
     """
+    external_files(component, listed)
+
+
+def external_files(component: Component, listed: str) -> list[str]:
+    """The further files of a graph, as the manifest lists them.
+
+    Raises:
+        GraphError: One is not listed, or the graph is not an ONNX file.
+    """
     path = component.path(listed)
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             locations = sorted(set(_locations(content)))
     except (OSError, ValueError, IndexError) as error:
         raise GraphError(f"cannot read {path} as ONNX: {error}", hint="Export the bundle again.") from error
-    for location in locations:
-        _check_location(component, listed, location, component.bundle.manifest.files)
+    return [_listed(component, listed, location, component.bundle.manifest.files) for location in locations]
 
 
-def _check_location(component: Component, listed: str, location: str, files: Container[str]) -> None:
+def _listed(component: Component, listed: str, location: str, files: Container[str]) -> str:
     wanted = str(PurePosixPath(listed).parent / location)
     if wanted not in files:
         raise GraphError(
             f"{component.path(listed)} keeps weights in {location!r}, which the manifest does not list",
             hint="Export the bundle again, or do not use it if it comes from a source you do not trust.",
         )
+    return wanted
 
 
 def _locations(content: mmap.mmap) -> Iterator[str]:

@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING, get_args
 
 from .engine import Precision, Session
-from .errors import EngineUnavailableError, InputError, PrecisionUnavailableError
+from .errors import InputError, PrecisionUnavailableError
 from .external_data import check_external_data
 
 if TYPE_CHECKING:
     from .bundle import Component
+    from .tensorrt.library import EngineName
 
 ENGINES = ("onnxruntime", "tensorrt", "tensorrt-rtx")
 _DEVICE = re.compile(r"(cpu|cuda(:\d+)?)\Z")
@@ -47,20 +48,27 @@ def load(
         raise InputError(f"unknown device {device!r}", hint="Use cpu, cuda, or cuda:N for the N-th GPU.")
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
-    chosen = _precision(component, precision, "cpu" if device == "cpu" else "cuda")
+    chosen = choose_precision(component, precision, "cpu" if device == "cpu" else "cuda")
     component.bundle.verify_unchanged()
-    if engine != "onnxruntime":
-        raise EngineUnavailableError(
-            f"this version of vsdk cannot run bundles on {engine} yet",
-            hint="Use --engine onnxruntime; `vsdk doctor` lists what works here.",
-        )
     check_external_data(component, component.spec.files[chosen])
     from .onnxruntime_engine import OnnxRuntimeSession, available_threads
 
-    return OnnxRuntimeSession(component, chosen, device, threads or available_threads())
+    most = threads or available_threads()
+    if engine == "onnxruntime":
+        return OnnxRuntimeSession(component, chosen, device, most)
+    from .tensorrt.session import TensorRtSession
+
+    name: EngineName = "tensorrt" if engine == "tensorrt" else "tensorrt-rtx"
+    return TensorRtSession(component, chosen, device, most, name)
 
 
-def _precision(component: Component, asked: Precision | None, device_kind: str) -> Precision:
+def choose_precision(component: Component, asked: Precision | None, device_kind: str) -> Precision:
+    """The precision asked for, or the default for a kind of device, `"cpu"` or `"cuda"`.
+
+    Raises:
+        InputError: No such precision.
+        PrecisionUnavailableError: The component has no graph of it.
+    """
     files = component.spec.files
     known: tuple[Precision, ...] = get_args(Precision)
     if asked is None:

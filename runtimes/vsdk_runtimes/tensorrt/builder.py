@@ -1,0 +1,125 @@
+"""One engine from one graph: profile, memory limit, timing cache, progress, and the plan as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EngineError
+from . import network as networks
+from .api import Builder, IBuilderConfig, INetworkDefinition, IOptimizationProfile, ITimingCache, TensorRT
+from .messages import last_words, make_logger
+from .profiles import AxisRange, shapes
+from .progress import Progress, make_monitor
+from .rtx import set_targets
+
+if TYPE_CHECKING:
+    from ..bundle import Component
+    from ..engine import Precision
+
+DEFAULT_WORKSPACE = 2**30
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How to build.
+
+    Attributes:
+        ranges: Sizes of the dynamic axes.
+        targets: GPU architectures of an engine that is built ahead of time, as `sm86`; empty for this machine's GPU.
+        workspace: Most bytes of GPU memory that a layer may use beside its tensors.
+        timing_cache: What the builder measured earlier on this machine; None builds without, as is needed where there
+            is no GPU: setting one makes TensorRT for RTX look for it.
+        threads: Most processor threads; None leaves it to TensorRT.
+    """
+
+    ranges: Mapping[str, AxisRange]
+    targets: Sequence[str] = ()
+    workspace: int = DEFAULT_WORKSPACE
+    timing_cache: bytes | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A built engine.
+
+    Attributes:
+        content: The serialized plan.
+        asked: Types that the graph computes in, from `network.computed_types`.
+        timing_cache: What the builder measured; empty where there was none to begin with.
+        seconds: How long parsing and building took.
+    """
+
+    content: bytes
+    asked: Mapping[str, int]
+    timing_cache: bytes
+    seconds: float
+
+    @property
+    def sha256(self) -> str:
+        """Of the plan."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def build(trt: TensorRT, component: Component, precision: Precision, settings: BuildSettings, report: Progress) -> Plan:
+    """Build a component at one precision.
+
+    Raises:
+        BundleDamagedError, GraphError, PrecisionUnavailableError: See `network.read_graph` and `network.parse`.
+        EngineError: The builder failed.
+    """
+    started = time.perf_counter()
+    listed = component.spec.files[precision]
+    content = networks.read_graph(component, listed)
+    logger = make_logger(trt)
+    builder: Builder = trt.Builder(logger)
+    if settings.threads is not None:
+        builder.max_threads = settings.threads
+    network, _parser = networks.parse(trt, builder, component, precision, content, logger)
+    config: IBuilderConfig = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector can read layers back
+    if settings.targets:
+        set_targets(trt, config, settings.targets)
+    profile = _profile(builder, network, component, settings.ranges)
+    if profile is not None:
+        config.add_optimization_profile(profile)
+    if settings.timing_cache is not None:
+        cache: ITimingCache = config.create_timing_cache(settings.timing_cache)
+        config.set_timing_cache(cache, False)
+    monitor = make_monitor(trt, report)
+    config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if monitor.failure is not None:
+        raise monitor.failure
+    if plan is None:
+        raise EngineError(
+            f"{trt.__name__} {trt.__version__} cannot build {component.path(listed)}: {last_words(logger.errors)}",
+            hint="If memory ran out: --workspace with less, smaller --shapes, or close other programs.",
+        )
+    measured = b"" if settings.timing_cache is None else _serialized(config)
+    return Plan(bytes(plan), networks.computed_types(trt, network), measured, time.perf_counter() - started)
+
+
+def _profile(
+    builder: Builder, network: INetworkDefinition, component: Component, ranges: Mapping[str, AxisRange]
+) -> IOptimizationProfile | None:
+    """A profile for the inputs whose shape the graph leaves open; None when it leaves none."""
+    profile: IOptimizationProfile = builder.create_optimization_profile()
+    dynamic = False
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        if -1 in tuple(tensor.shape):
+            dynamic = True
+            profile.set_shape(tensor.name, *shapes(component.spec.inputs[tensor.name].shape, ranges))
+    return profile if dynamic else None
+
+
+def _serialized(config: IBuilderConfig) -> bytes:
+    cache: ITimingCache = config.get_timing_cache()
+    content: Any = cache.serialize()
+    return bytes(content)
