@@ -1,0 +1,10 @@
+"""`std_msgs/msg/String`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class String:
+    data: str = ""

@@ -1,0 +1,456 @@
+"""The examples for programs that have a loop of their own: ROS 2, GStreamer, asyncio, and the recorder of scenes.
+
+ROS: where `rclpy` is not installed, `ros_stand_in` takes its place; the run of the whole node is with the stand-in
+everywhere, because its topics need no network and no second process. GStreamer: what needs none runs here, with
+buffers whose memory is taken away as GStreamer takes it away; `gstreamer_appsink_example.py` is run by hand, on a
+machine that has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import aclosing
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import recorder_kills
+
+import vsdk
+from vsdk.errors import InputError, SinkError
+from vsdk.events import to_json
+from vsdk.frame import Image
+from vsdk.sources.base import Source, SourceInfo
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ROS_STAND_IN = Path(__file__).parent / "ros_stand_in"
+RATE = 25
+
+
+def run_example(name: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment}
+    )
+
+
+def load_example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pictures_of(clip: Path) -> list[Image]:
+    """All frames, BGR."""
+    with av.open(str(clip)) as container:
+        return [np.asarray(frame.to_ndarray(format="bgr24"), np.uint8) for frame in container.decode(video=0)]
+
+
+def pushed(pictures: list[Image], begin_ns: int = 0) -> list[vsdk.Event]:
+    """What a pipeline says of these pictures."""
+    pipeline = vsdk.Pipeline(source="image")
+    events: list[vsdk.Event] = []
+    for number, picture in enumerate(pictures):
+        events += pipeline.push(picture, begin_ns + number * 1_000_000_000 // RATE, "bgr")
+    events += pipeline.flush()
+    pipeline.close()
+    return events
+
+
+@pytest.mark.parametrize("name", ["ros2_node.py", "gstreamer_appsink.py", "asyncio_app.py", "record_scenes.py"])
+def test_every_script_explains_itself(name: str) -> None:
+    done = run_example(name, "--help", PYTHONPATH=str(ROS_STAND_IN))
+    assert done.returncode == 0, done.stderr
+    assert "examples/" + name in done.stdout or "usage: " + name in done.stdout
+
+
+# ROS 2
+
+
+@pytest.fixture
+def ros(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The example as a module, with ROS's own messages where ROS is installed."""
+    if importlib.util.find_spec("rclpy") is None:
+        monkeypatch.syspath_prepend(str(ROS_STAND_IN))
+    before = set(sys.modules)
+    yield load_example("ros2_node")
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("rclpy", "sensor_msgs", "std_msgs"):
+            del sys.modules[name]
+
+
+def message_of(pixels: np.ndarray[Any, Any], encoding: str, padding: int) -> Any:
+    """An image message whose rows have padding of a conspicuous value."""
+    from sensor_msgs.msg import Image as Message
+
+    height, width = pixels.shape[:2]
+    rows = np.pad(pixels.reshape(height, -1), ((0, 0), (0, padding)), constant_values=77)
+    message = Message(height=height, width=width, encoding=encoding, step=rows.shape[1])
+    message.data = array("B", rows.tobytes())
+    return message
+
+
+@pytest.mark.parametrize("padding", [0, 1, 13])
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8"])
+def test_ros_images_are_viewed_without_a_copy(ros: ModuleType, encoding: str, padding: int) -> None:
+    shape = (37, 51) if encoding == "mono8" else (37, 51, 3)
+    pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    message = message_of(pixels, encoding, padding)
+    view = ros.view_of(message)
+    np.testing.assert_array_equal(view, pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1))
+    assert np.shares_memory(view, np.frombuffer(message.data, np.uint8))
+    assert not view.flags.writeable
+    assert vsdk.Pipeline().push(view, 0)[0].type == "start"
+
+
+def test_ros_images_that_are_none_are_refused(ros: ModuleType) -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    message = message_of(pixels, "bgr8", 2)
+    message.encoding = "bayer_rggb8"
+    with pytest.raises(InputError, match="'bayer_rggb8' is not one of rgb8, bgr8, mono8"):
+        ros.view_of(message)
+    message = message_of(pixels, "bgr8", 2)
+    message.data = message.data[:-9]
+    with pytest.raises(InputError, match="6x4 bgr8 with rows of 20 bytes has 71 bytes"):
+        ros.view_of(message)
+
+
+def test_the_ros_node_publishes_what_the_pipeline_says(clip: Path) -> None:
+    """Rows with padding, BGR, stamps of the wall clock; after Ctrl-C the last scene and the end are still published."""
+    done = run_example("ros2_node.py", PYTHONPATH=str(ROS_STAND_IN), STAND_IN_CAMERA=str(clip))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    expected = pushed(pictures_of(clip), begin_ns=1_700_000_000_600_000_000)
+    assert done.stdout.splitlines() == [f"scenes {to_json(event)}" for event in expected]
+    assert [event.type for event in expected].count("scene") == 2
+
+
+def test_the_ros_node_survives_bad_messages_and_clocks_that_go_back(clip: Path) -> None:
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import rclpy, ros2_node
+from rclpy.signals import SignalHandlerOptions
+rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+node = ros2_node.SceneNode()
+messages = list(rclpy._camera)[:20]
+for message in messages[:10]:
+    node.on_image(message)
+node.on_image(messages[9])  # the same stamp again
+messages[10].encoding = "yuv422"
+for message in messages[10:]:
+    node.on_image(message)
+node.on_image(messages[0])
+node.finish()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(EXAMPLES)],
+        env={**os.environ, "PYTHONPATH": str(ROS_STAND_IN), "STAND_IN_CAMERA": str(clip)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    repeated, _, unknown, back = done.stderr.splitlines()
+    assert repeated.startswith("error: image: frame 10 has the time")
+    assert unknown == "error: the encoding 'yuv422' is not one of rgb8, bgr8, mono8"
+    assert back == "warning: time went back: a new stream begins"
+    events = [json.loads(line.removeprefix("scenes ")) for line in done.stdout.splitlines()]
+    assert [event["type"] for event in events if event["type"] != "memory"] == ["start", "scene", "end"] * 2
+    assert [event["frames"] for event in events if event["type"] == "end"] == [19, 1]
+
+
+# GStreamer
+
+
+class Buffer:
+    """A buffer of GStreamer as its bindings show it: what was mapped is somebody else's after `unmap`."""
+
+    def __init__(self, rows: np.ndarray[Any, Any], pts: int) -> None:
+        self.pts, self.mapped = pts, 0
+        self._memory = bytearray(rows.tobytes())
+
+    def map(self, flags: str) -> tuple[bool, Any]:
+        assert flags == "read"
+        self.mapped += 1
+        return True, SimpleNamespace(data=memoryview(self._memory))
+
+    def unmap(self, mapped: Any) -> None:
+        mapped.data.release()  # a BufferError where an array still looks at it
+        self._memory[:] = bytes(len(self._memory))
+        self.mapped -= 1
+
+
+def sample_of(buffer: Buffer, width: int, height: int) -> Any:
+    return SimpleNamespace(get_buffer=lambda: buffer, get_caps=lambda: (width, height))
+
+
+class Appsink:
+    def __init__(self, sample: Any) -> None:
+        self._sample = sample
+
+    def emit(self, signal: str) -> Any:
+        assert signal == "pull-sample"
+        return self._sample
+
+
+PADDING, OFFSET = 14, 96
+
+
+def bindings() -> Any:
+    """What the callback asks the bindings: the caps tell the size, the buffer's own meta data where the rows lie."""
+    gst = SimpleNamespace(
+        MapFlags=SimpleNamespace(READ="read"),
+        FlowReturn=SimpleNamespace(OK="ok", ERROR="error"),
+        CLOCK_TIME_NONE=2**64 - 1,
+    )
+    video = SimpleNamespace(
+        VideoInfo=SimpleNamespace(new_from_caps=lambda caps: SimpleNamespace(width=caps[0], height=caps[1])),
+        buffer_get_video_meta=lambda buffer: SimpleNamespace(offset=[OFFSET], stride=[192 * 3 + PADDING]),
+    )
+    return SimpleNamespace(gst=gst, video=video)
+
+
+def buffer_of(picture: Image, pts: int) -> Buffer:
+    rows = np.pad(picture.reshape(len(picture), -1), ((0, 0), (0, PADDING)), constant_values=77)
+    return Buffer(np.concatenate([np.full(OFFSET, 55, np.uint8), rows.ravel()]), pts)
+
+
+def test_the_appsink_callback_uses_memory_only_while_it_is_mapped(
+    clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finder = load_example("gstreamer_appsink").SceneFinder(bindings())
+    found: list[vsdk.Event] = []
+    finder.report, report = found.extend, finder.report
+    pictures = pictures_of(clip)
+    for number, picture in enumerate(pictures):
+        buffer = buffer_of(picture, number * 40_000_000)
+        assert finder.on_new_sample(Appsink(sample_of(buffer, 192, 128))) == "ok"
+        assert buffer.mapped == 0
+    found += finder.pipeline.flush()
+    expected = [event for event in pushed(pictures) if event.type == "scene"]
+    scenes = [event for event in found if event.type == "scene"]
+    assert scenes == expected
+    for scene, other in zip(scenes, expected, strict=True):
+        assert scene.features is not None
+        assert other.features is not None
+        np.testing.assert_array_equal(scene.features.cls, other.features.cls)
+        assert scene.picture is not None
+        assert other.picture is not None
+        np.testing.assert_array_equal(scene.picture, other.picture)
+    report(found)
+    assert capsys.readouterr().out == "scene 0: 0.00 s to 1.20 s\nscene 1: 1.20 s to 2.40 s\n"
+
+
+@pytest.mark.parametrize(("pts", "said"), [(40_000_000, "Times must increase"), (2**64 - 1, "without a time stamp")])
+def test_what_fails_in_the_appsink_callback_is_kept_and_nothing_stays_mapped(clip: Path, pts: int, said: str) -> None:
+    finder = load_example("gstreamer_appsink").SceneFinder(bindings())
+    first, second = (
+        buffer_of(picture, stamp) for picture, stamp in zip(pictures_of(clip)[:2], (40_000_000, pts), strict=True)
+    )
+    assert finder.on_new_sample(Appsink(sample_of(first, 192, 128))) == "ok"
+    assert finder.on_new_sample(Appsink(sample_of(second, 192, 128))) == "error"
+    assert isinstance(finder.failure, vsdk.Error)
+    assert said in str(finder.failure)
+    assert second.mapped == 0
+
+
+def test_without_gstreamer_the_appsink_example_says_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "gi.py").write_text("raise ImportError")
+    done = run_example("gstreamer_appsink.py", "videotestsrc", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "sudo apt install python3-gi" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# asyncio
+
+
+class Scripted(Source):
+    """Gives `count` pictures as fast as they are taken, and then nothing, until it is interrupted."""
+
+    info = SourceInfo("scripted", 64, 48, None, None)
+
+    def __init__(self, count: int) -> None:
+        self.count, self.given, self.closed = count, 0, False
+        self._interrupted = threading.Event()
+
+    def read(self) -> vsdk.Frame | None:
+
+        if self.given == self.count:
+            self._interrupted.wait()
+            return None
+        number, self.given = self.given, self.given + 1
+        picture = np.full((48, 64, 3), (number * 37 % 256, number * 91 % 256, 128), np.uint8)
+        picture[: number % 48] = 255 - picture[: number % 48]
+        return vsdk.Frame(picture, number, Fraction(number, RATE), number, Fraction(1, RATE), time.monotonic_ns())
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_asyncio_program_prints_the_scenes(clip: Path) -> None:
+    done = run_example("asyncio_app.py", clip)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["scene 0: 0.00 s to 1.20 s", "scene 1: 1.20 s to 2.40 s"]
+
+
+def test_a_silent_source_does_not_block_the_loop_and_cancelling_closes_it_within_a_second() -> None:
+    example = load_example("asyncio_app")
+    source = Scripted(0)
+
+    async def consume() -> None:
+        async for event in example.events_of(source):
+            started.set()
+            assert event.type == "start"
+
+    async def run() -> tuple[int, float]:
+        task = asyncio.create_task(consume())
+        await asyncio.wait_for(started.wait(), 60)
+        ticks = 0
+        while ticks < 20:  # a loop that is blocked does not get here
+            await asyncio.sleep(0.01)
+            ticks += 1
+        began = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return ticks, time.monotonic() - began
+
+    started = asyncio.Event()
+    _, seconds = asyncio.run(asyncio.wait_for(run(), 90))
+    assert seconds < 1
+    assert source.closed
+    names = [thread.name for thread in threading.enumerate()]
+    assert "vsdk-reader" not in names
+
+
+def test_a_consumer_that_is_busy_holds_a_recording_back() -> None:
+    """Nothing happens between two events but what is read ahead."""
+    example = load_example("asyncio_app")
+    source = Scripted(500)
+
+    async def run() -> tuple[int, int]:
+
+        async with aclosing(example.events_of(source)) as events:
+            assert (await anext(events)).type == "start"
+            await asyncio.sleep(0.3)
+            first = source.given
+            await asyncio.sleep(0.3)
+            return first, source.given
+
+    first, later = asyncio.run(run())
+    assert first == later <= 5
+    assert source.closed
+
+
+# The recorder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, recorder_kills.Clip]:
+    folder = tmp_path_factory.mktemp("cameras")
+    return {
+        name: recorder_kills.Clip(recorder_kills.write_clip(folder / f"{name}.mp4", 1500, seed))
+        for seed, name in enumerate(("door", "yard"))
+    }
+
+
+def test_each_scene_of_each_camera_becomes_a_file(tmp_path: Path) -> None:
+    cameras = {
+        name: recorder_kills.Clip(recorder_kills.write_clip(tmp_path / f"{name}.mp4", 260, seed))
+        for seed, name in enumerate(("door", "yard"))
+    }
+    sources = [f"{name}={clip.path}" for name, clip in cameras.items()]
+    done = run_example("record_scenes.py", *sources, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "out").iterdir()
+    counts: Counter[str] = Counter()
+    for name, clip in cameras.items():
+        recorder_kills.check_recording(folder / name, clip, counts)
+        scenes = [line for line in done.stdout.splitlines() if line.startswith(f"{name}: Scene(")]
+        lines = [json.loads(line) for line in (folder / name / "index.jsonl").read_text().splitlines()]
+        assert len(lines) == len(scenes) >= 2
+        for line, scene in zip(lines, scenes, strict=True):
+            assert f"start_frame={line['start_frame']}, end_frame={line['end_frame']}," in scene
+            assert line["whole"] is True
+    assert counts["frames"] == 2 * 260
+    assert counts["files under way"] == counts["unfinished lines"] == 0
+
+
+def test_a_recorder_that_is_told_to_stop_finishes_its_files(
+    clips: dict[str, recorder_kills.Clip], tmp_path: Path
+) -> None:
+    process = recorder_kills.start_recorder(tmp_path, clips)
+    recorder_kills.wait_for_files(tmp_path, 2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    (folder,) = tmp_path.iterdir()
+    counts: Counter[str] = Counter()
+    for name, clip in clips.items():
+        recorder_kills.check_recording(folder / name, clip, counts)
+        *_, last = (json.loads(line) for line in (folder / name / "index.jsonl").read_text().splitlines())
+        assert last["whole"] is False
+    assert counts["files under way"] == counts["unfinished lines"] == 0
+
+
+def test_a_recorder_that_is_killed_leaves_files_that_play_and_whole_lines(
+    clips: dict[str, recorder_kills.Clip], tmp_path: Path
+) -> None:
+    """A handful of kills; `python tests/sdk/recorder_kills.py --kills 50` is the rest."""
+    counts = recorder_kills.kill_at_random_moments(tmp_path, clips, kills=3, seed=1, longest=4)
+    assert counts["kills"] == 3
+    assert counts["segments"] + counts["files under way"] > 0
+
+
+def test_the_recorder_begins_a_file_of_the_new_size_after_a_camera_has_changed_it(tmp_path: Path) -> None:
+
+    recorder = load_example("record_scenes").SceneRecorder(tmp_path / "door", look_ahead=2)
+    sizes = [(64, 48)] * 6 + [(96, 64)] * 6
+    for number, (width, height) in enumerate(sizes):
+        picture = np.full((height, width, 3), number, np.uint8)
+        recorder.write_frame(vsdk.Frame(picture, number, Fraction(number, RATE), number, Fraction(1, RATE), 0))
+        if number == 8:
+            recorder.write_event(vsdk.Scene(0, 0, 5, 0.0, 6 / RATE))
+    recorder.close()
+    for name, size in (("000000.mp4", (64, 48)), ("000001.mp4", (96, 64))):
+        with av.open(str(tmp_path / "door" / name)) as container:
+            frames = list(container.decode(video=0))
+            assert [(frame.width, frame.height) for frame in frames] == [size] * 6
+
+
+def test_the_recorder_overwrites_nothing(tmp_path: Path) -> None:
+    recorder = load_example("record_scenes").SceneRecorder
+    recorder(tmp_path / "door", look_ahead=2).close()
+    with pytest.raises(SinkError, match=r"cannot write .*door: File exists"):
+        recorder(tmp_path / "door", look_ahead=2)
+
+
+def test_the_recorder_shows_no_password_in_a_wrong_argument() -> None:
+    done = run_example("record_scenes.py", "rtsp://admin:s3cr3t@10.0.0.7/main")
+    assert done.returncode == 2
+    assert "NAME=ADDRESS" in done.stderr
+    assert "s3cr3t" not in done.stderr
