@@ -125,10 +125,30 @@ def test_export_needs_one_target(arguments: list[str], vsdk_command: Any) -> Non
     assert vsdk_command(*arguments).returncode == 2
 
 
-def test_export_for_an_engine_is_for_a_later_version(tmp_path: Path, vsdk_command: Any) -> None:
-    done = vsdk_command("export", tmp_path, "--out", tmp_path / "out", "--target", "tensorrt")
+def test_an_engine_is_built_from_a_bundle_not_from_a_checkpoint(tmp_path: Path, vsdk_command: Any) -> None:
+    done = vsdk_command("export", tmp_path, "--target", "tensorrt")
     assert done.returncode == 1
-    assert "not available in this version" in done.stderr
+    assert "is not a bundle: it has no file manifest.json" in done.stderr
+
+
+def test_a_bundle_is_not_exported_again(vsdk_command: Any, tmp_path: Path) -> None:
+    done = vsdk_command("export", vsdk.load().folder, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "is a bundle already" in done.stderr
+    assert "--target tensorrt" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("tensorrt", "TensorRT cannot be imported"), ("tensorrt-rtx", "TensorRT for RTX cannot be imported"),
+     ("openvino", "unknown target 'openvino'")],
+)  # fmt: skip
+def test_a_target_that_is_not_here_says_what_to_install(target: str, message: str, vsdk_command: Any) -> None:
+    done = vsdk_command("export", vsdk.load().folder, "--target", target)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert ("pip install" in done.stderr) == (target != "openvino")
+    assert "Traceback" not in done.stderr
 
 
 def test_export_without_the_build_side_says_what_to_install(tmp_path: Path, vsdk_command: Any) -> None:

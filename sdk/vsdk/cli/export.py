@@ -1,4 +1,7 @@
-"""`vsdk export`: a checkpoint becomes a verified bundle. The only place of the run side that knows the build side."""
+"""`vsdk export`: a checkpoint becomes a verified bundle. The only place of the run side that knows the build side.
+
+With `--target` a bundle's engines are built instead, and that needs the run side only.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ EXAMPLES = examples(
     ("vsdk export ./my-videollamb --encoder clip-bundle --out memory-bundle", "A memory bridge for that encoder."),
     ("vsdk export facebook/sam2.1-hiera-tiny --image-size 512 --out tracker", "A tracker, four times cheaper."),
     ("vsdk export ./my-siglip --out siglip-bundle --dry-run", "Only say what would be exported."),
+    ("vsdk export clip-bundle --target tensorrt --precision fp16", "On the device: engines for its GPU."),
+    ("vsdk export clip-bundle --target tensorrt-rtx --gpu sm86,sm89 --out engines", "Ahead of time, without a GPU."),
 )
 
 
@@ -29,9 +34,18 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(help="A local folder, or an id on the Hugging Face hub.", show_default=False)
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder of the new bundle.", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the new bundle; with --target, of the engines.", metavar="DIR"),
+    ] = None,
     into: Annotated[Path | None, typer.Option(help="Existing bundle to add components to.", metavar="BUNDLE")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, or both with a comma.")] = "fp32",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, fp16, or both with a comma. With --target by default what the bundle prefers on GPUs.",
+            show_default="fp32",
+        ),
+    ] = None,
     layer: Annotated[
         str | None,
         typer.Option(
@@ -56,19 +70,57 @@ def export(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be exported.")] = False,
-    target: Annotated[str | None, typer.Option(help="Not in this version.", hidden=True)] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Build engines of a bundle: tensorrt (for this machine's GPU), or tensorrt-rtx (anywhere).",
+            metavar="ENGINE",
+            show_default=False,
+        ),
+    ] = None,
+    component: Annotated[
+        str | None, typer.Option(help="With --target: names of components; by default all.", show_default=False)
+    ] = None,
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            help="With --target: sizes of dynamic axes, as batch=1:4:8 (least, usual, largest).",
+            metavar="AXIS=SIZES,...",
+            show_default=False,
+        ),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="With --target tensorrt-rtx: architectures, as sm86,sm89; by default all.", show_default=False),
+    ] = None,
+    workspace: Annotated[
+        int, typer.Option(min=1, help="With --target: most GPU memory of a layer beside its tensors, in MB.")
+    ] = 1024,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="With --target: most processor threads.", show_default=False)
+    ] = None,
 ) -> None:
-    """Turn a checkpoint into a bundle, and verify it against PyTorch."""
+    """Turn a checkpoint into a bundle, and verify it against PyTorch; or build a bundle's engines for a GPU."""
+    if target is not None:
+        if into is not None or encoder is not None:
+            raise typer.BadParameter("--into and --encoder go with a checkpoint, --target with a bundle")
+        from .export_engines import build_for_target
+
+        build_for_target(
+            checkpoint, target, out=out, precision=precision, component=component, shapes=shapes, gpu=gpu,
+            workspace=workspace, threads=threads, dry_run=dry_run,
+        )  # fmt: skip
+        return
     if (out is None) == (into is None) and not (dry_run and out is None):
         raise typer.BadParameter("one of --out and --into is needed, and not both")
     if encoder is not None and into is not None:
         raise typer.BadParameter("--encoder goes with --out; --into uses the encoder of its own bundle")
-    if target is not None:
-        from vsdk_runtimes.errors import UnsupportedModelError
+    if (Path(checkpoint) / "manifest.json").is_file():
+        from vsdk_runtimes.errors import InputError
 
-        raise UnsupportedModelError(
-            f"building for {target!r} is not available in this version of vsdk",
-            hint="Export without --target; bundles run on ONNX Runtime.",
+        raise InputError(
+            f"{checkpoint} is a bundle already, not a checkpoint",
+            hint=f"Engines are built with: vsdk export {checkpoint} --target tensorrt",
         )
     export_checkpoint = _build_side()
     with Progress(
@@ -79,7 +131,7 @@ def export(
             checkpoint,
             out=out,
             into=into,
-            precisions=tuple(name.strip() for name in precision.split(",")),
+            precisions=tuple(name.strip() for name in (precision or "fp32").split(",")),
             layer=layer,
             dry_run=dry_run,
             revision=revision,

@@ -275,7 +275,7 @@ class Training:
         while self.spent < self.seconds:
             began = time.monotonic()
             loss = self._step(pool)
-            self.spent += self._agreed(min(time.monotonic() - began, 60))  # a process that was stopped has not trained
+            self.spent += self._agreed(min(time.monotonic() - began, 60.0))  # a stopped process has not trained
             self.steps += 1
             if self.steps % 20 == 0 and not self.worker:
                 print(f"{self.spent:.0f} s, step {self.steps}: loss {loss:.4f}", flush=True)
@@ -320,7 +320,7 @@ class Training:
         """The mean of all workers', so that all stop after the same step."""
         if self.workers == 1:
             return seconds
-        total = torch.tensor(seconds)
+        total = torch.tensor(seconds, dtype=torch.float64)
         distributed.all_reduce(total)
         return float(total) / self.workers
 
