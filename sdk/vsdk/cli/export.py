@@ -91,7 +91,7 @@ def export(
     ] = None,
     gpu: Annotated[
         str | None,
-        typer.Option(help="Of tensorrt-rtx: architectures, as sm86,sm89; by default sm80 to sm121.", show_default=False),
+        typer.Option(help="Of tensorrt-rtx: architectures, as sm86,sm89; by default from sm80 on.", show_default=False),
     ] = None,
     workspace: Annotated[
         int, typer.Option(min=1, help="With --target: most GPU memory of a layer beside its tensors, in MB.")
