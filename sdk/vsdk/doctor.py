@@ -63,8 +63,7 @@ def examine() -> Report:
     ]
     for name in ("numpy", "pydantic", "pillow"):
         findings.append(_library(name, "broken", f"pip install {name}"))
-    findings += [_pyav(), *_onnxruntime(), _nvidia_driver()]
-    findings.append(_library("tensorrt", "absent", "pip install 'vsdk[tensorrt]'  (not used by this version yet)"))
+    findings += [_pyav(), *_onnxruntime(), _nvidia_driver(), _cuda(), *_tensorrt(), _engines()]
     findings.append(_library("tokenizers", "absent", "pip install 'vsdk[text]'  (search by words)"))
     findings.append(_library("prometheus-client", "absent", "pip install 'vsdk[metrics]'  (vsdk run --metrics)"))
     findings.append(_library("paho-mqtt", "absent", "pip install 'vsdk[mqtt]'  (vsdk run --mqtt)"))
@@ -119,6 +118,43 @@ def _nvidia_driver() -> Finding:
         if "nvidia" in first.lower():
             return Finding("NVIDIA GPU", "ok", first)
     return Finding("NVIDIA GPU", "absent", "no driver is loaded")
+
+
+def _cuda() -> Finding:
+    """Whether the CUDA driver works: TensorRT crashes where it does not."""
+    from vsdk_runtimes.tensorrt.cuda_driver import CudaDriver
+
+    try:
+        driver = CudaDriver()
+    except Error as error:
+        return Finding("CUDA driver", "absent", error.message.removeprefix("no NVIDIA GPU can be used here: "))
+    version = f"{driver.version // 1000}.{driver.version % 1000 // 10}"
+    return Finding("CUDA driver", "ok", f"CUDA {version}, {driver.name} ({driver.capability})")
+
+
+def _tensorrt() -> Iterator[Finding]:
+    from vsdk_runtimes.tensorrt.library import INSTALL, MODULES, TITLES, import_tensorrt
+
+    for name in MODULES:
+        try:
+            yield Finding(TITLES[name], "ok", import_tensorrt(name).__version__)
+        except EngineUnavailableError as error:
+            yield Finding(TITLES[name], "absent", error.message, INSTALL[name])
+
+
+def _engines() -> Finding:
+    """Engines that were built, whatever for: running one says whether it fits."""
+    from vsdk_runtimes.tensorrt.cache import default_folder
+
+    try:
+        folder = default_folder()
+    except Error as error:
+        return Finding("built engines", "absent", error.message, error.hint)
+    count = len(list(folder.glob("*.plan")))
+    detail = f"{count} in {folder}"
+    if count:
+        return Finding("built engines", "ok", detail)
+    return Finding("built engines", "absent", detail, "vsdk export BUNDLE --target tensorrt")
 
 
 def _embedded_bundle() -> Finding:
