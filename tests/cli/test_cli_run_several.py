@@ -100,6 +100,8 @@ def test_a_missing_source_leaves_earlier_results_alone(clips: list[Path], tmp_pa
         (["--features", "cls.npz"], "{stream}.npz"),
         (["--memory-state", "camera.memory"], "{stream}.memory"),
         (["--name", "door"], "1 names for 2 sources"),
+        (["--name", "door", "--name", "door"], "two sources have the same name"),
+        (["-", "-"], "standard input can be read only once"),
         (["--jsonl", "a.mp4"], "a.mp4"),
         (["--max-fps", "5"], "no source is live"),
         (["--raw", "64x64:rgb24@25"], "standard input"),

@@ -137,6 +137,8 @@ def test_sources_that_fail_are_named_and_the_others_go_on(clip: Path, tmp_path: 
         (("--token", "short"), 1, "at least 16"),
         (("--port", "70000"), 2, "65535"),
         (("--name", "a", "--name", "b"), 2, "2 names for 1 sources"),
+        (("other.mp4", "--name", "a", "--name", "a"), 2, "two sources have the same name"),
+        (("-", "-"), 2, "standard input can be read only once"),
         (("--max-fps", "5"), 2, "no source is live"),
         (("--bundle", "nowhere"), 1, "nowhere"),
     ],

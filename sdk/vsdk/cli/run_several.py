@@ -11,6 +11,7 @@ import typer
 
 from . import remembering
 from .console import stderr
+from .named_sources import STANDARD_INPUT, check_sources, with_names
 from .outputs import refuse_collisions, show_written
 from .run_outputs import Outputs, all_files
 from .streams_status import StreamsStatus
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from ..streams import Streams
     from . import operations
     from .operations import Watchers
-
-STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,7 @@ class Several:
 
     def check(self) -> None:
         """Raise `BadParameter` for what cannot be meant, before anything is opened."""
-        if self.names and len(self.names) != len(self.sources):
-            raise typer.BadParameter(
-                f"{len(self.names)} names for {len(self.sources)} sources: give --name once for each, in their order"
-            )
-        if self.sources.count(STANDARD_INPUT) > 1:
-            raise typer.BadParameter("standard input can be read only once")
+        check_sources(self.sources, self.names)
         if self.raw is not None and STANDARD_INPUT not in self.sources:
             raise typer.BadParameter("--raw describes frames on standard input: one of the sources is to be -")
         self.outputs.check_several()
@@ -73,8 +67,7 @@ class Several:
             open_source(source, threads=threads, live=self.live, raw=self.raw) if source == STANDARD_INPUT else source
             for source in self.sources
         ]
-        named = _by_name(self.names, specs) if self.names else specs
-        return open_sources(named, threads=threads, live=self.live)
+        return open_sources(with_names(specs, self.names), threads=threads, live=self.live)
 
 
 def run_several(bundle: Bundle, several: Several, settings: Mapping[str, Any]) -> None:
@@ -186,18 +179,3 @@ class _Sinks:
         hook = self._hooks[name]
         if hook is not None:
             hook(*features)
-
-
-def _by_name(names: Sequence[str], specs: Sequence[Spec]) -> dict[str, Spec]:
-    """Each source with its name.
-
-    Raises:
-        InputError: Two have the same.
-    """
-    from ..sources.several import check_name
-
-    named: dict[str, Spec] = {}
-    for name, spec in zip(names, specs, strict=True):
-        check_name(name, named)
-        named[name] = spec
-    return named

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import live_options
 from .console import examples, stderr
+from .named_sources import check_sources, with_names
 from .options import (
     BundleFolder,
     DeviceName,
@@ -93,6 +95,7 @@ def serve(
     from ..serving.server import LivePage, check_access
     from ..streams import Streams
 
+    check_sources(sources, name or ())
     check_access(host, token)
     live = live_options.live_settings(
         transport=transport,
@@ -112,7 +115,7 @@ def serve(
         "threads": threads,
     }
     with LivePage(loaded, port=port, host=host, token=token, names=allow_host or (), keep=keep, **runs_on) as page:
-        opened = _open(sources, name or [], threads, live, real_time=real_time)
+        opened = _open(sources, name or (), threads, live, real_time=real_time)
         status = StreamsStatus(opened, disable=quiet)
         with Streams(
             loaded,
@@ -136,18 +139,12 @@ def serve(
 
 
 def _open(
-    sources: list[str], names: list[str], threads: int | None, live: LiveSettings | None, *, real_time: bool
+    sources: Sequence[str], names: Sequence[str], threads: int | None, live: LiveSettings | None, *, real_time: bool
 ) -> dict[str, Source]:
     from ..sources.paced import Paced
     from ..sources.several import open_sources
 
-    if names and len(names) != len(sources):
-        raise typer.BadParameter(
-            f"{len(names)} names for {len(sources)} sources: give --name once for each, in their order"
-        )
-    if len(set(names)) < len(names):
-        raise typer.BadParameter("two sources have the same name")
-    opened = open_sources(dict(zip(names, sources, strict=True)) if names else sources, threads=threads, live=live)
+    opened = open_sources(with_names(sources, names), threads=threads, live=live)
     if live is not None and not any(source.info.live for source in opened.values()):
         for source in opened.values():
             source.close()
