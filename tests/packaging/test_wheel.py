@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
@@ -13,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from environments import environment, run
 
 MAX_BYTES = 45_000_000
 PACKAGES = ("vsdk", "vsdk_runtimes", "vsdk_models", "vsdk_export")
@@ -62,24 +60,6 @@ def test_the_wheel_is_small(wheel: Path) -> None:
     assert wheel.stat().st_size < MAX_BYTES
 
 
-def interpreter(version: str) -> str:
-    """A Python of this version that really starts: the running one, one on the path, or one of pyenv's."""
-    candidates = [sys.executable, shutil.which(f"python{version}")]
-    candidates += map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
-    for candidate in filter(None, candidates):
-        check = [candidate, "-c", "import venv, ensurepip, sys; print('%d.%d' % sys.version_info[:2])"]
-        done = subprocess.run(check, capture_output=True, text=True, check=False)
-        if done.returncode == 0 and done.stdout.strip() == version:
-            return candidate
-    pytest.skip(f"there is no Python {version} here")
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 def write_clip(path: Path) -> None:
     """Fifty frames with a cut in the middle."""
     generator = np.random.default_rng(0)
@@ -99,12 +79,9 @@ def write_clip(path: Path) -> None:
 @pytest.mark.parametrize("version", PYTHONS)
 def test_a_device_needs_only_the_wheel_and_one_engine(version: str, wheel: Path, tmp_path: Path) -> None:
     """No constraints, a fresh environment: `vsdk run` works and nothing of the build side can be imported."""
-    environment = tmp_path / "env"
-    run(interpreter(version), "-m", "venv", environment, cwd=tmp_path)
-    python = environment / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[cpu]", cwd=tmp_path)
+    python = environment(version, tmp_path / "env", f"{wheel}[cpu]")
     write_clip(tmp_path / "clip.mp4")
-    out = run(environment / "bin" / "vsdk", "run", "clip.mp4", "--jsonl", "-", "--quiet", cwd=tmp_path)
+    out = run(python.parent / "vsdk", "run", "clip.mp4", "--jsonl", "-", "--quiet", cwd=tmp_path)
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["type"] for event in events] == ["start", *("scene", "memory") * 2, "end"]
     assert events[3]["start_frame"] == 25
