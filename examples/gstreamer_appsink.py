@@ -57,12 +57,10 @@ class SceneFinder:
         if not succeeded:
             raise SourceUnreadableError("a picture whose memory cannot be mapped")
         try:
-            # No name holds on to the array: the memory is GStreamer's again once it is unmapped.
+            # No name holds on to the array: once it is unmapped, the memory is GStreamer's, and NumPy does not notice.
             events = self.pipeline.push(
                 view_of(mapped.data, info.width, info.height, place.offset[0], place.stride[0]), buffer.pts, "bgr"
             )
-        except vsdk.Error as error:
-            raise error.with_traceback(None)  # noqa: B904 (the frames of its traceback hold on to the array, too)
         finally:
             buffer.unmap(mapped)
         self.report(events)

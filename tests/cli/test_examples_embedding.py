@@ -30,6 +30,7 @@ import av
 import numpy as np
 import pytest
 import recorder_kills
+from example_tools import EXAMPLES, RATE, load_example, pictures_of, pushed
 
 import vsdk
 from vsdk.errors import InputError, SinkError
@@ -37,9 +38,7 @@ from vsdk.events import to_json
 from vsdk.frame import Image
 from vsdk.sources.base import Source, SourceInfo
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 ROS_STAND_IN = Path(__file__).parent / "ros_stand_in"
-RATE = 25
 
 
 def run_example(name: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,32 +46,6 @@ def run_example(name: str, *arguments: str | Path, **environment: str) -> subpro
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment}
     )
-
-
-def load_example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def pictures_of(clip: Path) -> list[Image]:
-    """All frames, BGR."""
-    with av.open(str(clip)) as container:
-        return [np.asarray(frame.to_ndarray(format="bgr24"), np.uint8) for frame in container.decode(video=0)]
-
-
-def pushed(pictures: list[Image], begin_ns: int = 0) -> list[vsdk.Event]:
-    """What a pipeline says of these pictures."""
-    pipeline = vsdk.Pipeline(source="image")
-    events: list[vsdk.Event] = []
-    for number, picture in enumerate(pictures):
-        events += pipeline.push(picture, begin_ns + number * 1_000_000_000 // RATE, "bgr")
-    events += pipeline.flush()
-    pipeline.close()
-    return events
 
 
 @pytest.mark.parametrize("name", ["ros2_node.py", "gstreamer_appsink.py", "asyncio_app.py", "record_scenes.py"])
@@ -195,7 +168,7 @@ class Buffer:
         return True, SimpleNamespace(data=memoryview(self._memory))
 
     def unmap(self, mapped: Any) -> None:
-        mapped.data.release()  # a BufferError where an array still looks at it
+        mapped.data.release()
         self._memory[:] = bytes(len(self._memory))
         self.mapped -= 1
 
@@ -424,6 +397,28 @@ def test_a_recorder_that_is_killed_leaves_files_that_play_and_whole_lines(
     counts = recorder_kills.kill_at_random_moments(tmp_path, clips, kills=3, seed=1, longest=4)
     assert counts["kills"] == 3
     assert counts["segments"] + counts["files under way"] > 0
+
+
+def test_a_recorded_file_that_ends_anywhere_plays_up_to_its_last_complete_fragment(
+    clips: dict[str, recorder_kills.Clip], tmp_path: Path
+) -> None:
+    """Kills rarely hit the moment at which a fragment is being written; here the file is cut at all kinds of places."""
+    recorder = load_example("record_scenes").SceneRecorder(tmp_path / "door", look_ahead=0)
+    with vsdk.open(clips["door"].path) as source:
+        for _, frame in zip(range(130), source, strict=False):
+            recorder.write_frame(frame)
+    recorder.close()
+    whole = (tmp_path / "door" / "000000.mp4").read_bytes()
+    fragments = recorder_kills.fragments_of(tmp_path / "door" / "000000.mp4")
+    assert sum(fragments) == 130
+    assert len(fragments) >= 3
+    counts: Counter[str] = Counter()
+    for size in (*np.random.default_rng(3).integers(0, len(whole), 20), 0, 7, 40, len(whole) - 1):
+        path = tmp_path / "cut.mp4"
+        path.write_bytes(whole[:size])
+        recorder_kills.check_file_under_way(path, clips["door"], 0, counts)
+    assert counts["unfinished fragments"] > 5
+    assert counts["their frames"] > 500
 
 
 def test_the_recorder_begins_a_file_of_the_new_size_after_a_camera_has_changed_it(tmp_path: Path) -> None:

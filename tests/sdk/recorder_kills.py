@@ -114,7 +114,7 @@ def check_recording(folder: Path, clip: Clip, counts: Counter[str]) -> None:
     others = sorted({path.name for path in folder.glob("*.mp4")} - {line["file"] for line in lines})
     assert others in ([], [f"{len(lines):06d}.mp4"]), "at most one file was under way"
     for name in others:
-        _check_file_under_way(folder / name, clip, expected, counts)
+        check_file_under_way(folder / name, clip, expected, counts)
 
 
 def _check_frames(path: Path, clip: Clip, first: int, count: int) -> None:
@@ -126,7 +126,12 @@ def _check_frames(path: Path, clip: Clip, first: int, count: int) -> None:
         assert np.abs(grey.astype(int) - original).mean() < MOST_DIFFERENT, path
 
 
-def _check_file_under_way(path: Path, clip: Clip, first: int, counts: Counter[str]) -> None:
+def check_file_under_way(path: Path, clip: Clip, first: int, counts: Counter[str]) -> None:
+    """The file plays up to its last complete fragment; then what follows that is cut off, as a repair would do.
+
+    Raises:
+        AssertionError: It does not.
+    """
     fragments = fragments_of(path)
     count = sum(fragments)
     counts["files under way"] += 1
