@@ -74,7 +74,11 @@ def test_a_camera_that_dies_and_comes_back(
 
 
 def _through_the_fault(stream: vsdk.Stream, camera: TestCamera, port: int, pages: dict[str, str]) -> Iterator[Stats]:
-    """Kill the camera when it is live and revive it when that was noticed; the statistics from then on."""
+    """Kill the camera when it is live and revive it when that was noticed; the statistics once it is live again.
+
+    They count what has happened, of which the events may still be on their way.
+    """
+    back = False
     for event in stream:
         if isinstance(event, SourceState):
             pages.setdefault(event.state, read(port))
@@ -83,5 +87,6 @@ def _through_the_fault(stream: vsdk.Stream, camera: TestCamera, port: int, pages
                 camera.die()
             elif event.state == "reconnecting":
                 camera.revive()
-        elif isinstance(event, Stats) and event.reconnects:
+            back = back or (event.state == "live" and event.generation > 0)
+        elif isinstance(event, Stats) and back:
             yield event
