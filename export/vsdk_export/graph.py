@@ -25,6 +25,7 @@ from vsdk_runtimes.errors import ExportError
 from vsdk_runtimes.manifest import TensorSpec
 
 from .network import Network
+from .rewriting import rewrite
 
 # ONNX Runtime has no CUDA kernels for some operators of opset 19 and later, and static quantisation refuses 21.
 OPSET = 18
@@ -73,6 +74,7 @@ def trace(network: Network) -> ir.Model:
         ) from error
     assert program is not None
     model = program.model
+    rewrite(model)
     _clean(model)
     _check_interface(network, model)
     return model
