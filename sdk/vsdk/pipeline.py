@@ -404,4 +404,4 @@ class _OpenScene:
 def small_picture(image: Image) -> Image:
     """A copy about 320 pixels wide, made by skipping pixels: for people, not for networks."""
     step = max(1, round(image.shape[1] / PICTURE_WIDTH))
-    return np.ascontiguousarray(image[::step, ::step])
+    return np.array(image[::step, ::step], order="C")

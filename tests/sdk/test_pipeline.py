@@ -1,6 +1,7 @@
 """The pipeline through its public face, with the model that ships with vsdk."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -75,6 +76,30 @@ def test_bgr_views_and_rgb_give_the_same(pipeline: vsdk.Pipeline, places: list[n
     as_rgb = pushed(pipeline, frames)
     as_bgr = pushed(pipeline, [np.ascontiguousarray(f[..., ::-1]) for f in frames], color="bgr")
     assert as_rgb == as_bgr
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_memory_that_was_pushed_may_be_used_again(
+    color: Literal["rgb", "bgr"], pipeline: vsdk.Pipeline, places: list[np.ndarray]
+) -> None:
+    """Also that of pictures so small that nothing makes them smaller; and it need not be writable."""
+    frames = film(places, [30, 30])
+    expected = [e for e in pushed(pipeline, frames) if isinstance(e, vsdk.Scene)]
+    memory = np.empty_like(frames[0])
+    shown = memory.view()
+    shown.flags.writeable = False
+    events: list[vsdk.Event] = []
+    for i, frame in enumerate(frames):
+        memory[...] = frame if color == "rgb" else frame[..., ::-1]
+        events += pipeline.push(shown, i * STEP, color)
+        memory[...] = 77
+    events += pipeline.flush()
+    scenes = [e for e in events if isinstance(e, vsdk.Scene)]
+    assert scenes == expected
+    for scene, other in zip(scenes, expected, strict=True):
+        assert scene.picture is not None
+        assert other.picture is not None
+        np.testing.assert_array_equal(scene.picture, other.picture)
 
 
 @pytest.mark.parametrize("batch", [2, 5, 64])
