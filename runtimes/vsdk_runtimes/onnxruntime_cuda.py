@@ -30,6 +30,8 @@ def missing_library(runtime: Any) -> str:
     folder = Path(runtime.__file__).parent / "capi"
     for library in sorted(folder.glob("*onnxruntime_providers_cuda.*")):
         try:
+            for shared in folder.glob("*onnxruntime_providers_shared.*"):
+                ctypes.CDLL(str(shared), ctypes.RTLD_GLOBAL)  # has what the provider expects to find in the process
             ctypes.CDLL(str(library))
         except OSError as error:
             return str(error)

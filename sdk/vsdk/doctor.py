@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from vsdk_runtimes import onnxruntime_cuda
 from vsdk_runtimes.errors import EngineUnavailableError, Error
 from vsdk_runtimes.onnxruntime_engine import available_threads, import_onnxruntime
 
@@ -98,7 +99,12 @@ def _onnxruntime() -> Iterator[Finding]:
         return
     providers = runtime.get_available_providers()
     yield _provider(runtime.__version__, providers, "CPUExecutionProvider", "cpu", "broken", "vsdk[cpu]")
-    yield _provider(runtime.__version__, providers, "CUDAExecutionProvider", "cuda", "absent", "vsdk[gpu]")
+    cuda = _provider(runtime.__version__, providers, "CUDAExecutionProvider", "cuda", "absent", "vsdk[gpu]")
+    if cuda.state == "ok":
+        onnxruntime_cuda.preload_libraries(runtime)
+        if why := onnxruntime_cuda.missing_library(runtime):
+            cuda = Finding(cuda.name, "absent", f"{cuda.detail}: {why}", onnxruntime_cuda.INSTALL)
+    yield cuda
 
 
 def _provider(version: str, providers: list[str], name: str, device: str, missing: State, extra: str) -> Finding:

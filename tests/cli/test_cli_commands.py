@@ -158,3 +158,19 @@ def test_export_without_the_build_side_says_what_to_install(tmp_path: Path, vsdk
     assert done.returncode == 1
     assert "pip install 'vsdk[export]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_doctor_names_a_library_of_cuda_that_is_missing(tmp_path: Path, vsdk_command: Any) -> None:
+    """A package that has the provider is not enough; the provider's own library must load."""
+    (tmp_path / "capi").mkdir()
+    (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"not a library")
+    (tmp_path / "onnxruntime.py").write_text(
+        "__version__ = '1.31.1'\ndef get_available_providers():\n"
+        "    return ['CUDAExecutionProvider', 'CPUExecutionProvider']\n"
+    )
+    done = vsdk_command("doctor", "--json", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    found = {item["name"]: item for item in json.loads(done.stdout)["findings"]}
+    assert found["onnxruntime on cpu"]["state"] == "ok"
+    assert found["onnxruntime on cuda"]["state"] == "absent"
+    assert "libonnxruntime_providers_cuda.so" in found["onnxruntime on cuda"]["detail"]
+    assert "onnxruntime-gpu[cuda,cudnn]" in found["onnxruntime on cuda"]["fix"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +98,23 @@ def test_a_provider_library_that_does_not_load_is_explained(tmp_path: Path) -> N
     (tmp_path / "capi").mkdir()
     (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"not a library")
     assert "libonnxruntime_providers_cuda.so" in onnxruntime_cuda.missing_library(installed)
+
+
+def test_a_provider_library_that_loads_is_not_blamed(tmp_path: Path) -> None:
+    """It finds `Provider_GetHost` in a library that ONNX Runtime loads before it, and names no such dependency."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("there is no C compiler here")
+    (tmp_path / "capi").mkdir()
+    for name, code in (
+        ("shared", "void *Provider_GetHost(void) { return 0; }"),
+        ("cuda", "void *Provider_GetHost(void); void *GetProvider(void) { return Provider_GetHost(); }"),
+    ):
+        source = tmp_path / f"{name}.c"
+        source.write_text(code)
+        library = tmp_path / "capi" / f"libonnxruntime_providers_{name}.so"
+        subprocess.run([compiler, "-shared", "-fPIC", "-Wl,-z,now", "-o", str(library), str(source)], check=True)
+    assert onnxruntime_cuda.missing_library(SimpleNamespace(__file__=str(tmp_path / "__init__.py"))) == ""
 
 
 def test_preloading_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
