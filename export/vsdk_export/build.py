@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import nn
 
 from vsdk_runtimes import SCHEMA_VERSION, Bundle, Precision, bundle_digest
-from vsdk_runtimes.errors import ExportError, InputError, UnsupportedModelError
+from vsdk_runtimes.errors import ExportError, InputError
 from vsdk_runtimes.manifest import (
     ComponentSpec,
     Deviation,
@@ -22,49 +22,64 @@ from vsdk_runtimes.manifest import (
     Origin,
     PipelineSettings,
     Preprocessing,
-    StateSpec,
+    QuantisedSpec,
 )
 
-from .graph import SINGLE_FILE_LIMIT, tensor_specs, trace, write_graph
+from .calibration import CalibrationVideos
+from .calibration_calls import Seen, observe
+from .graph import SINGLE_FILE_LIMIT, component_spec, trace, weight_names, write_graph
 from .half import to_half
-from .network import Array, Arrays, Network
-from .parity import LIMITS, measure, references
-from .quantize import quantize
+from .initial_state import write_state
+from .network import Arrays, Network
+from .parity import LIMITS, Limit, Pairs, limit_of, measure, referenced, sample_batches
+from .precision_search import int8_graph
 from .recurrent_parity import measure_recurrent
 from .report import ComponentPlan, ExportReport, ParityRow
 from .writer import StagedBundle, check_target
 
+Video = str | PathLike[str]
 Progress = Callable[[str, float], None]
 """Called with what is being done now, and how much of the whole is done already (0 to 1)."""
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
-RECURRENT_PRECISIONS: tuple[Precision, ...] = (*PRECISIONS, "int8")
-"""Those of a memory bridge, which brings its own calibration: the states that its samples lead to."""
-_LATER = {"int8": "int8 export", "tensorrt": "building TensorRT engines"}
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 def no_progress(description: str, fraction: float) -> None:
     """The progress callback that says nothing."""
 
 
-def checked_precisions(asked: Sequence[str], available: tuple[Precision, ...] = PRECISIONS) -> tuple[Precision, ...]:
+def checked_precisions(asked: Sequence[str]) -> tuple[Precision, ...]:
     """The precisions asked for, in a fixed order, each once.
 
     Raises:
-        UnsupportedModelError: One that this version cannot export.
-        InputError: Not a precision at all, or none.
+        InputError: Not a precision, or none.
     """
     for name in asked:
-        if name in _LATER and name not in available:
-            raise UnsupportedModelError(
-                f"{_LATER[name]} is not available in this version of vsdk",
-                hint=f"Use --precision {','.join(available)}, or one of these.",
-            )
-        if name not in available:
-            raise InputError(f"unknown precision {name!r}", hint=f"Use one of: {', '.join(available)}")
+        if name not in PRECISIONS:
+            raise InputError(f"unknown precision {name!r}", hint=f"Use one of: {', '.join(PRECISIONS)}")
     if not asked:
-        raise InputError("no precision given", hint=f"Use one of: {', '.join(available)}")
-    return tuple(name for name in available if name in asked)
+        raise InputError("no precision given", hint=f"Use one of: {', '.join(PRECISIONS)}")
+    return tuple(name for name in PRECISIONS if name in asked)
+
+
+def check_calibration(precisions: Sequence[str], videos: Sequence[Video], what: str = "CHECKPOINT") -> None:
+    """int8 needs videos to calibrate with.
+
+    Args:
+        precisions: Asked for.
+        videos: To calibrate with.
+        what: What is exported, for the hint.
+
+    Raises:
+        InputError: There are none.
+    """
+    if "int8" in precisions and not videos:
+        raise InputError(
+            "int8 needs a video to calibrate with: the range of every activation is measured on it, and anything else, "
+            "random data above all, would give ranges that your camera does not have",
+            hint=f"A few minutes of what it will see: vsdk export {what} --out DIR --precision fp32,int8 "
+            "--calibrate VIDEO",
+        )
 
 
 def export_module(
@@ -82,6 +97,7 @@ def export_module(
     out: str | PathLike[str] | None = None,
     into: str | PathLike[str] | None = None,
     precisions: Sequence[str] = ("fp32",),
+    calibrate: Sequence[Video] = (),
     progress: Progress = no_progress,
 ) -> ExportReport:
     """Export a PyTorch module of your own into a bundle; the module itself, in fp32, is the reference.
@@ -99,19 +115,24 @@ def export_module(
         bundle_name: Name of a new bundle; None takes the folder's.
         out: Folder of a new bundle.
         into: Existing bundle to add to. Exactly one of `out` and `into` is needed.
-        precisions: Of `PRECISIONS`.
+        precisions: Of `PRECISIONS`; int8 needs `preprocessing` and `calibrate`.
+        calibrate: Videos or folders of pictures like those that it will see.
         progress: Called with a description and the fraction that is done.
 
     Raises:
         ExportError: The target cannot be used, or the module cannot be exported.
+        InputError: int8 without a video, or a video that is too short.
+        SourceError: A video cannot be read.
         ParityError: The graph does not reproduce the module.
     """
+    chosen = checked_precisions(precisions)
+    check_calibration(chosen, calibrate)
     network = Network(
         name=name, role=role, family=family, module=module, outputs=tuple(outputs), samples=samples, origin=origin,
         preprocessing=preprocessing,
     )  # fmt: skip
     target = Target(_path(out), _path(into), bundle_name, pipeline)
-    return export_networks([network], target, precisions=checked_precisions(precisions), progress=progress)
+    return export_networks([network], target, precisions=chosen, calibrate=calibrate, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -133,6 +154,7 @@ def export_networks(
     target: Target,
     *,
     precisions: tuple[Precision, ...],
+    calibrate: Sequence[Video] = (),
     progress: Progress = no_progress,
     notes: tuple[str, ...] = (),
     single_file_limit: int = SINGLE_FILE_LIMIT,
@@ -143,17 +165,31 @@ def export_networks(
         networks: What to export; names are unique.
         target: Where to.
         precisions: One typed graph is written for each.
+        calibrate: Videos that graphs of lower precision are calibrated and measured with. Without, recurrent networks
+            take their own samples, and others have no int8.
         progress: Called with a description and the fraction that is done.
         notes: Passed on to the report.
         single_file_limit: Bytes of weights beyond which they go to a file of their own.
     """
     existing = check_target(target.out, target.into, tuple(network.name for network in networks), target.base)
-    steps = _Steps(progress, len(networks) * (2 + 2 * len(precisions)))
+    steps = _Steps(progress, len(networks) * (2 + 2 * len(precisions)) + bool(calibrate))
     with StagedBundle(target.out, target.into) as staged:
         if target.base is not None:
             staged.copy(target.base)
+        graphs = {}
+        for network in networks:
+            steps.begin(f"{network.name}: tracing")
+            graphs[network.name] = trace(network)
+        seen = dict[str, Seen]()
+        if calibrate:
+            steps.begin("calibrating")
+            videos = CalibrationVideos.of(calibrate, steps.still)
+            seen = observe(networks, graphs, target.base or target.into, videos)
         components = {
-            network.name: _export_one(network, staged, precisions, steps, single_file_limit) for network in networks
+            network.name: _export_one(
+                network, graphs.pop(network.name), seen.get(network.name), staged, precisions, steps, single_file_limit
+            )
+            for network in networks
         }
         folder = target.out or target.into
         assert folder is not None
@@ -171,7 +207,7 @@ def export_networks(
         preprocessing=next((spec.preprocessing for spec in components.values() if spec.preprocessing), None),
         components=components,
         parity=tuple(
-            ParityRow(name, precision, output, item, str(LIMITS[precision]))
+            ParityRow(name, precision, output, item, str(_limit(spec, precision, output)))
             for name, spec in components.items()
             for precision, measured in spec.parity.items()
             for output, item in measured.items()
@@ -192,90 +228,122 @@ class _Steps:
         self._progress(description, self._done / self._total)
         self._done += 1
 
+    def still(self, description: str) -> None:
+        """Another description of the step that has begun."""
+        self._progress(description, (self._done - 1) / self._total)
+
+
+def _limit(spec: ComponentSpec, precision: Precision, output: str) -> Limit:
+    """What an output was held against."""
+    if spec.state:
+        return LIMITS[precision]
+    return limit_of(precision, len(spec.outputs[output].shape))
+
 
 def _export_one(
     network: Network,
+    graph: ir.Model,
+    seen: Seen | None,
     staged: StagedBundle,
     precisions: tuple[Precision, ...],
     steps: _Steps,
     single_file_limit: int,
 ) -> ComponentSpec:
     """Write every graph and asset of one network and measure each graph; the entry for the manifest."""
-    steps.begin(f"{network.name}: tracing")
-    graph = trace(network)
     files: dict[Precision, str] = {}
     assets: dict[str, str] = {}
+    quantised = None
     for precision in precisions:
         steps.begin(f"{network.name}: writing {precision}")
-        typed = _lowered(graph, network, precision)
+        typed = graph
+        if precision == "fp16":
+            calls = chain(network.calls(), seen.calibration if seen else ())
+            typed = to_half(graph, calls, keep_float=network.keep_float)
+        elif precision == "int8":
+            typed, quantised = _in_int8(network, graph, seen, steps)
         files[precision] = f"{network.name}/{precision}.onnx"
         written = write_graph(typed, staged.folder / files[precision], single_file_limit=single_file_limit)
         for data in written[1:]:
             assets[f"{precision}.weights"] = data.relative_to(staged.folder).as_posix()
-    state = _write_state(network, staged.folder)
+    state = write_state(network, staged.folder)
     for key, asset in network.assets.items():
         assets[key] = f"{network.name}/{asset.file_name}"
         (staged.folder / assets[key]).write_bytes(asset.content)
-    spec = ComponentSpec(
-        role=network.role,
-        family=network.family,
-        source=network.origin,
-        files=files,
-        inputs=tensor_specs(graph.graph.inputs),
-        outputs=tensor_specs(graph.graph.outputs),
-        state=state,
-        frames_per_call=network.frames_per_call,
-        look_ahead=network.look_ahead,
-        layer=network.layer,
-        preprocessing=network.preprocessing,
-        text=network.text,
-        memory=network.recurrence.memory if network.recurrence else None,
-        tracker=network.tracker,
-        assets=assets,
+    spec = component_spec(network, graph, files).model_copy(
+        update={"state": state, "assets": assets, "quantised": quantised}
     )
     del graph, typed
     steps.begin(f"{network.name}: running the PyTorch reference")
-    expected = [] if network.recurrence else references(network)  # a recurrent one runs beside the graph
+    references = _References(network, seen)
     parity = {}
     for precision in precisions:
         steps.begin(f"{network.name}: verifying {precision}")
-        parity[precision] = _measured(network, spec, staged, precision, expected)
+        parity[precision] = _measured(spec, staged, precision, references)
     return spec.model_copy(update={"parity": parity})
 
 
-def _lowered(graph: ir.Model, network: Network, precision: Precision) -> ir.Model:
-    if precision == "fp16":
-        return to_half(graph, network.calls(), keep_float=network.keep_float)
-    if precision == "int8":
-        return quantize(graph, list(network.calls()))
-    return graph
+def _in_int8(network: Network, graph: ir.Model, seen: Seen | None, steps: _Steps) -> tuple[ir.Model, QuantisedSpec]:
+    """The int8 graph, and what the manifest says of it."""
+    if network.recurrence is not None:
+        own = replace(network, samples=seen.samples) if seen else network
+        calibration = held_out = list(own.calls())
+    elif seen is not None:
+        calibration, held_out = list(seen.calibration), list(seen.held_out)
+    elif network.preprocessing is not None or network.tracker is not None:
+        raise InputError(f"component {network.name!r} cannot be exported at int8 without a video to calibrate with")
+    else:  # what a memory bridge gave out
+        calibration = held_out = list(network.calls())
+    made = int8_graph(
+        graph, calibration, held_out, component=network.name, names=weight_names(network.module, graph),
+        says=lambda text: steps.still(f"{network.name}: {text}"),
+    )  # fmt: skip
+    return made.model, QuantisedSpec(
+        nodes=made.nodes,
+        share=round(made.share, 3),
+        left={item.label: float(f"{item.cost:.2g}") for item in made.left},
+        calibration=seen.source if seen else f"{len(calibration)} runs of its own samples",
+    )
 
 
-def _write_state(network: Network, folder: Path) -> tuple[StateSpec, ...]:
-    """The state as the manifest describes it, with a file for each tensor that does not start as zeros."""
-    if network.recurrence is None:
-        return ()
-    state = []
-    for output, name in network.recurrence.state.items():
-        initial, listed = network.recurrence.initial[name], None
-        if initial.any():
-            listed = f"{network.name}/initial_{name.removesuffix('_in')}.npy"
-            np.save(folder / listed, initial, allow_pickle=False)
-        state.append(StateSpec(output=output, input=name, init=listed))
-    return tuple(state)
+class _References:
+    """What a network's graphs are compared with, each of its batches run once."""
+
+    def __init__(self, network: Network, seen: Seen | None) -> None:
+        self.network, self._seen = network, seen
+        self._ordinary: Pairs | None = None
+        self._held_out: Pairs | None = None
+
+    def recurrent(self, precision: Precision) -> Network:
+        """The network with the samples that this precision is measured on."""
+        lower = precision == "int8" and self._seen is not None
+        return replace(self.network, samples=self._seen.samples) if lower and self._seen else self.network
+
+    def pairs(self, precision: Precision) -> Pairs:
+        """Inputs and reference outputs: drawn samples for fp32 and fp16, for fp16 and int8 what a video showed."""
+        pairs: Pairs = []
+        if precision != "int8" or self._seen is None:
+            if self._ordinary is None:
+                self._ordinary = referenced(self.network, sample_batches(self.network))
+            pairs += self._ordinary
+        if precision != "fp32" and self._seen is not None:
+            if self._held_out is None:
+                self._held_out = referenced(self.network, self._seen.held_out)
+            pairs += self._held_out
+        return pairs
 
 
 def _measured(
-    network: Network, spec: ComponentSpec, staged: StagedBundle, precision: Precision, expected: list[dict[str, Array]]
+    spec: ComponentSpec, staged: StagedBundle, precision: Precision, references: _References
 ) -> dict[str, Deviation]:
     """Verify through a bundle that holds only this component: the run side's own reading of what was written."""
+    network = references.network
     manifest = Manifest(
         name=network.name, created_with={}, components={network.name: spec}, files=staged.entries()
     )  # fmt: skip
     component = Bundle(staged.folder, manifest).components[network.name]
     if network.recurrence is not None:
-        return measure_recurrent(component, precision, network)
-    return measure(component, precision, network, expected)
+        return measure_recurrent(component, precision, references.recurrent(precision))
+    return measure(component, precision, network, references.pairs(precision))
 
 
 def _manifest(

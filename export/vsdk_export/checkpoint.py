@@ -24,7 +24,7 @@ from vsdk_runtimes import Precision
 from vsdk_runtimes.errors import CheckpointError, InputError
 from vsdk_runtimes.manifest import Origin, Preprocessing, TensorSpec
 
-from .build import Progress, Target, checked_precisions, export_networks, no_progress
+from .build import Progress, Target, Video, check_calibration, checked_precisions, export_networks, no_progress
 from .encoder import encoder_network, encoder_plan, graph_files
 from .graph import SINGLE_FILE_LIMIT
 from .network import Array, Arrays, Asset, Network
@@ -79,6 +79,7 @@ def export_checkpoint(
     image_size: int | None = None,
     conditioning_slots: int | None = None,
     family: str | None = None,
+    calibrate: Sequence[Video] = (),
     progress: Progress = no_progress,
     single_file_limit: int = SINGLE_FILE_LIMIT,
 ) -> ExportReport:
@@ -93,7 +94,7 @@ def export_checkpoint(
         checkpoint: A folder, or a hub id; the weights must be safetensors.
         out: Folder of a new bundle. An existing bundle there is replaced, anything else is refused.
         into: Existing bundle to add the components to. Exactly one of `out` and `into` is needed (none in a dry run).
-        precisions: Of `PRECISIONS`; one typed graph is written for each.
+        precisions: Of `PRECISIONS`; one typed graph is written for each. int8 needs `calibrate`.
         layer: Which layer's tokens are given out: `"last"` is `last_hidden_state`; `-k` is `hidden_states[-k]`, without
             the final norm; `n >= 0` is `hidden_states[n]`, the tokens after n blocks. None means -2 for CLIP, `"last"`
             for the others. SigLIP's `cls`, its pooled output, and every `embedding` come from the last layer always.
@@ -105,6 +106,8 @@ def export_checkpoint(
         conditioning_slots: For a tracker, how many prompted frames its bank keeps; None is 4.
         family: For SAM-2 weights with the key names of the original repository, which model it is, as `sam2.1-tiny`;
             None finds out.
+        calibrate: Videos or folders of pictures like those that it will see. Graphs in int8 are calibrated with them,
+            those in fp16 find their ranges on them, and both are measured on them.
         progress: Called with a description and the fraction that is done.
         single_file_limit: Bytes of weights beyond which they go to a file beside the graph.
 
@@ -112,11 +115,13 @@ def export_checkpoint(
         CheckpointError: The checkpoint is missing, incomplete, damaged, or its parts contradict each other.
         UnsafeCheckpointError: Its weights exist only as a pickle.
         UnsupportedModelError: A model family, variant or precision that cannot be exported.
-        InputError: Not a layer of this model, or not a precision.
+        InputError: Not a layer of this model, or not a precision; int8 without a video, or one that is too short.
+        SourceError: A video cannot be read.
         ExportError: The target cannot be used.
         ParityError: A graph does not reproduce PyTorch; the message names the worst output.
     """
     chosen = checked_precisions(precisions)
+    check_calibration(chosen, calibrate, str(checkpoint))
     progress("finding the checkpoint", 0.0)
     source = open_checkpoint(str(checkpoint), revision=revision, weights=not dry_run)
     target = Target(_path(out), _path(into), source.name.rpartition("/")[2], base=_path(encoder))
@@ -125,14 +130,14 @@ def export_checkpoint(
             image_size, CONDITIONING_SLOTS if conditioning_slots is None else conditioning_slots, family
         )
         return export_tracker_checkpoint(
-            source, target, options, precisions=chosen, dry_run=dry_run, progress=progress,
+            source, target, options, precisions=chosen, calibrate=calibrate, dry_run=dry_run, progress=progress,
             single_file_limit=single_file_limit,
         )  # fmt: skip
     if image_size is not None or conditioning_slots is not None:
         raise InputError(f"{source.name} is not a tracker: --image-size and --cond-slots say nothing about it")
     if is_videollamb(source):
         return export_videollamb(
-            source, target, precisions=chosen, layer=layer, dry_run=dry_run, progress=progress,
+            source, target, precisions=chosen, calibrate=calibrate, layer=layer, dry_run=dry_run, progress=progress,
             single_file_limit=single_file_limit,
         )  # fmt: skip
     if encoder is not None:
@@ -155,6 +160,7 @@ def export_checkpoint(
         networks,
         target,
         precisions=chosen,
+        calibrate=calibrate,
         progress=lambda description, done: progress(description, _LOADING + (1 - _LOADING) * done),
         notes=plan.notes,
         single_file_limit=single_file_limit,

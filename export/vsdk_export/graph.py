@@ -5,10 +5,11 @@ The graph is held as an `onnx_ir.Model`, which has no 2 GB limit, until `write_g
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import torch
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops.nn import aten_gelu, aten_scaled_dot_product_attention
 
+from vsdk_runtimes import Precision
 from vsdk_runtimes.errors import ExportError
-from vsdk_runtimes.manifest import TensorSpec
+from vsdk_runtimes.manifest import ComponentSpec, TensorSpec
 
 from .network import Network
 from .rewriting import rewrite
@@ -106,6 +108,50 @@ def tensor_specs(values: Sequence[ir.Value]) -> dict[str, TensorSpec]:
         shape = tuple(axis if isinstance(axis, int) else str(axis.value) for axis in value.shape)
         specs[value.name] = TensorSpec.model_validate({"dtype": _TYPES[value.dtype], "shape": shape})
     return specs
+
+
+def component_spec(network: Network, graph: ir.Model, files: Mapping[Precision, str]) -> ComponentSpec:
+    """What the manifest says of a network, apart from its further files and what was measured."""
+    return ComponentSpec(
+        role=network.role,
+        family=network.family,
+        source=network.origin,
+        files=dict(files),
+        inputs=tensor_specs(graph.graph.inputs),
+        outputs=tensor_specs(graph.graph.outputs),
+        frames_per_call=network.frames_per_call,
+        look_ahead=network.look_ahead,
+        layer=network.layer,
+        preprocessing=network.preprocessing,
+        text=network.text,
+        memory=network.recurrence.memory if network.recurrence else None,
+        tracker=network.tracker,
+    )
+
+
+def weight_names(module: torch.nn.Module, model: ir.Model) -> dict[str, str]:
+    """What the module calls the weights of a node, by the node's name, where they are found again by their values.
+
+    The exporter keeps the names of weights that it does not touch; most matrices it transposes and names `val_77`.
+    """
+    names: dict[tuple[tuple[int, ...], bytes], str] = {}
+    for name, parameter in module.named_parameters():
+        values = parameter.detach().float().cpu().numpy()
+        for array in (values, values.T) if values.ndim == 2 else (values,):
+            names[(array.shape, _fingerprint(array))] = name.removesuffix(".weight")
+    found = {}
+    for node in model.graph:
+        for value in node.inputs[:2]:
+            if value is not None and value.is_initializer() and value.const_value is not None:
+                array = value.const_value.numpy()
+                if array.ndim >= 2 and array.dtype == np.float32:
+                    key = (array.shape, _fingerprint(array))
+                    found[str(node.name)] = names.get(key, str(value.name).removesuffix(".weight"))
+    return found
+
+
+def _fingerprint(array: np.ndarray[Any, Any]) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
 
 
 def write_graph(model: ir.Model, path: Path, *, single_file_limit: int = SINGLE_FILE_LIMIT) -> list[Path]:

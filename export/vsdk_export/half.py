@@ -12,6 +12,10 @@ A node runs in fp32 when its operator is a normalisation or another known troubl
 survive rounding, when a value that it reads or writes on real pictures comes near the end of fp16's range, or when it
 reads one of the inputs that the network wants kept as they are.
 Everything else runs in fp16. Graph inputs and outputs stay fp32.
+
+That nothing overflows is then checked against the measured ranges, whatever decided what runs in fp16. Running the
+graph on a CPU would not show it: ONNX Runtime has no fp16 kernels there, computes in fp32, and drops the casts in
+between.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from vsdk_runtimes.errors import EngineRunError, ExportError, GraphError
+from vsdk_runtimes.errors import EngineRunError, ExportError, GraphError, ParityError
 from vsdk_runtimes.onnxruntime_engine import import_onnxruntime, mapped_errors
 
 from .graph import write_graph
@@ -53,6 +57,7 @@ _MOVES = frozenset(
 )
 # fp16 ends at 65504. Pictures that are not among the samples get a factor of 16.
 _LARGEST = 65504 / 16
+_MOST = 65504
 # Most that rounding to fp16 may change a weight tensor, relative to its RMS. Ordinary weights change by 2e-4.
 _ROUNDING = 1e-3
 
@@ -69,6 +74,7 @@ def to_half(model: ir.Model, calls: Iterable[Arrays], *, keep_float: Collection[
 
     Raises:
         ExportError: The graph has control flow, whose branches this pass does not enter.
+        ParityError: A value that would be fp16 is beyond its range.
     """
     for node in model.graph:
         if any(
@@ -76,7 +82,35 @@ def to_half(model: ir.Model, calls: Iterable[Arrays], *, keep_float: Collection[
             for attribute in node.attributes.values()
         ):
             raise ExportError(f"cannot lower the precision of a graph with control flow ({node.op_type} {node.name!r})")
-    return _Lowering(model.clone(), activation_ranges(model, calls), keep_float).apply()
+    ranges = activation_ranges(model, calls)
+    lowered = _Lowering(model.clone(), ranges, keep_float).apply()
+    check_ranges(lowered, ranges)
+    return lowered
+
+
+def check_ranges(lowered: ir.Model, ranges: Mapping[str, float]) -> None:
+    """Refuse a graph in which a value that is fp16 was seen beyond the range of fp16.
+
+    Args:
+        lowered: The graph with its casts.
+        ranges: From `activation_ranges` of the fp32 graph.
+
+    Raises:
+        ParityError: It names the value that is furthest outside.
+    """
+    reached = {
+        str(value.name): ranges.get(_original(value), ranges.get(str(value.name).removesuffix("_half"), 0.0))
+        for node in lowered.graph
+        for value in node.outputs
+        if value.dtype == _HALF
+    }
+    worst = max(reached, key=lambda name: reached[name], default="")
+    if worst and reached[worst] > _MOST:
+        raise ParityError(
+            f"fp16: {worst} reaches {reached[worst]:.3g} on ordinary pictures, and fp16 ends at {_MOST}: "
+            "the graph would give infinities on a GPU",
+            hint="Export it at fp32 only, and please report the checkpoint's name.",
+        )
 
 
 def activation_ranges(model: ir.Model, calls: Iterable[Arrays]) -> dict[str, float]:

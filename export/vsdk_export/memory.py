@@ -14,7 +14,7 @@ from vsdk_runtimes import Bundle, load, load_bundle
 from vsdk_runtimes.errors import ExportError
 from vsdk_runtimes.manifest import Origin
 
-from .build import RECURRENT_PRECISIONS, Progress, Target, checked_precisions, export_networks, no_progress
+from .build import Progress, Target, Video, checked_precisions, export_networks, no_progress
 from .frames import pixels
 from .memory_samples import drawn_tokens, memory_samples
 from .network import Array, Network, Recurrence
@@ -38,6 +38,7 @@ def export_memory(
     family: str = "videollamb",
     bundle_name: str | None = None,
     precisions: Sequence[str] = ("fp32",),
+    calibrate: Sequence[Video] = (),
     progress: Progress = no_progress,
 ) -> ExportReport:
     """Export a memory bridge as a component of a bundle; the module itself, in fp32, is the reference.
@@ -57,7 +58,9 @@ def export_memory(
         role: What it is used for; the pipeline looks for `bridge`.
         family: Model family, for the reader of the manifest.
         bundle_name: Name of a new bundle; None takes the folder's.
-        precisions: Of `RECURRENT_PRECISIONS`.
+        precisions: Of `PRECISIONS`.
+        calibrate: Videos or folders of pictures like those that it will see: the encoder of the bundle reads them, and
+            int8 and fp16 take the states that their scenes lead to. Without, int8 takes those that its samples lead to.
         progress: Called with a description and the fraction that is done.
 
     Raises:
@@ -72,8 +75,8 @@ def export_memory(
         check_encoder(bundle, step.config.patches, step.config.width)
         tokens = encoder_tokens(bundle)
     networks = memory_networks(step, projector, origin, tokens=tokens, name=name, role=role, family=family)
-    chosen = checked_precisions(precisions, RECURRENT_PRECISIONS)
-    return export_networks(networks, target, precisions=chosen, progress=progress)
+    chosen = checked_precisions(precisions)
+    return export_networks(networks, target, precisions=chosen, calibrate=calibrate, progress=progress)
 
 
 def memory_networks(

@@ -14,7 +14,7 @@ from .network import Array, Arrays
 
 MIN_STEPS = 24
 # Steps with a full cache, in which merging and overwriting take turns.
-_STEPS_FULL = 8
+STEPS_FULL = 8
 _RESTART = 3
 _GARBAGE = 1e4
 
@@ -29,7 +29,7 @@ def memory_samples(step: MemoryStep, tokens: Array) -> dict[str, Array]:
     size, rng = step.config, np.random.default_rng(20240902)
     cache = _Cache(size.slots, size.blocks)
     calls = []
-    for number in range(max(MIN_STEPS, size.slots + _STEPS_FULL)):
+    for number in range(max(MIN_STEPS, size.slots + STEPS_FULL)):
         count = number % size.frames + 1
         restarts = number in (0, _RESTART) or (size.restart_every is not None and number % size.restart_every == 0)
         present = (np.arange(size.frames) < count).astype(np.float32)

@@ -6,7 +6,7 @@ the same engine that will run the bundle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,12 @@ from vsdk_runtimes import Component, Precision
 from vsdk_runtimes.errors import ParityError
 from vsdk_runtimes.manifest import Deviation
 
-from .network import Array, Network
+from .network import Array, Arrays, Network
 
 # One frame, the batch that was traced, and one that the exporter has not seen.
 BATCHES = (1, 2, 5)
+Pairs = list[tuple[Arrays, Arrays]]
+"""All inputs of a run by name, and the reference's outputs for them."""
 _TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -49,51 +51,90 @@ LIMITS: Mapping[Precision, Limit] = {
     "fp16": Limit(cosine=0.999),
     "int8": Limit(cosine=0.98),
 }
+INT8_VECTOR = Limit(cosine=0.99)
+"""At int8, where an output is one vector for each of the batch, such as a class token or an embedding."""
 
 
-def references(network: Network) -> list[dict[str, Array]]:
-    """The reference's outputs for each batch of `BATCHES`."""
-    return [network.expected(batch) for batch in _batches(network)]
+def limit_of(precision: Precision, axes: int) -> Limit:
+    """The limit for an output with so many axes."""
+    return INT8_VECTOR if precision == "int8" and axes == 2 else LIMITS[precision]
+
+
+def referenced(network: Network, batches: Sequence[Arrays]) -> Pairs:
+    """Each batch with the reference's outputs for it."""
+    return [(batch, network.expected(dict(batch))) for batch in batches]
 
 
 def measure(
-    component: Component, precision: Precision, network: Network, expected: list[dict[str, Array]]
+    component: Component,
+    precision: Precision,
+    network: Network,
+    pairs: Pairs,
 ) -> dict[str, Deviation]:
-    """Run a component of a bundle on every sample and say how far each output is from the reference.
+    """Run a component of a bundle and say how far each output is from the reference.
+
+    Args:
+        component: What is run.
+        precision: At which precision.
+        network: Where it came from.
+        pairs: From `referenced`.
 
     Raises:
         ParityError: An output is past the limit or not finite; the message names the worst one.
     """
     with vsdk_runtimes.load(component, precision=precision, device="cpu", engine="onnxruntime") as session:
-        found = [session.run(batch) for batch in _batches(network)]
-    deviations: dict[str, Deviation] = {}
+        found = [session.run(dict(batch)) for batch, _ in pairs]
+    for outputs in found:
+        check_finite(network.name, precision, outputs, "on ordinary pictures")
+    deviations, limits = {}, {}
     for name in network.outputs:
-        actual = [outputs[name] for outputs in found]
-        if not all(np.isfinite(array).all() for array in actual):
+        wanted = [expected[name] for _, expected in pairs]
+        deviations[name] = deviation([outputs[name] for outputs in found], wanted, precision)
+        limits[name] = limit_of(precision, wanted[0].ndim)
+    return judged(network.name, precision, deviations, limits)
+
+
+def check_finite(component: str, precision: Precision, outputs: Arrays, when: str) -> None:
+    """Refuse outputs that are not finite.
+
+    Raises:
+        ParityError: It says of which component, and when.
+    """
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
             raise ParityError(
-                f"component {network.name!r} at {precision}: output {name!r} is not finite on ordinary pictures",
+                f"component {component!r} at {precision}: output {name!r} is not finite {when}",
                 hint="Export it at fp32 only, and please report the checkpoint's name.",
             )
-        deviations[name] = deviation(actual, [outputs[name] for outputs in expected])
-    return judged(network.name, precision, deviations)
 
 
-def judged(component: str, precision: Precision, deviations: Mapping[str, Deviation]) -> dict[str, Deviation]:
-    """The deviations as the manifest holds them, if all are within the limit.
+def judged(
+    component: str, precision: Precision, deviations: Mapping[str, Deviation], limits: Mapping[str, Limit] | None = None
+) -> dict[str, Deviation]:
+    """The deviations as the manifest holds them, if all are within their limits.
+
+    Args:
+        component: For the message.
+        precision: What was measured.
+        deviations: By output.
+        limits: By output; by default the precision's own.
 
     Raises:
         ParityError: One is not; the message names the worst.
     """
-    _judge(component, precision, deviations)
+    _judge(component, precision, deviations, {name: (limits or {}).get(name, LIMITS[precision]) for name in deviations})
     return {name: _rounded(item) for name, item in deviations.items()}
 
 
-def deviation(found: list[Array], expected: list[Array]) -> Deviation:
+def deviation(found: list[Array], expected: list[Array], precision: Precision = "fp32") -> Deviation:
     """Compare lists of arrays `[batch, ..., width]` pairwise; cosines are of vectors along the last axis.
 
     Arrays `[batch]` are compared as one vector, and each channel of maps `[batch, channels, height, width]` as one: a
-    row of pixels is no vector of anything, and one in which nothing is seen has no direction.
+    row of pixels is no vector of anything, and one in which nothing is seen has no direction. At int8 all channels of a
+    map are one vector: one in which next to nothing happens has no direction that eight bits would keep.
     """
+    if precision == "int8" and expected[0].ndim == 4:
+        found, expected = ([array.reshape(len(array), -1) for array in arrays] for arrays in (found, expected))
     if expected[0].ndim == 1:  # a number for each of the batch: one vector, since a number alone has no direction
         found, expected = [np.concatenate(found)[None]], [np.concatenate(expected)[None]]
     width = int(np.prod(expected[0].shape[2:])) if expected[0].ndim == 4 else expected[0].shape[-1]
@@ -107,25 +148,27 @@ def deviation(found: list[Array], expected: list[Array]) -> Deviation:
     return Deviation(max_abs=largest, relative=largest / max(rms, _TINY), cosine=float(cosines.min()))
 
 
-def _judge(component: str, precision: Precision, deviations: Mapping[str, Deviation]) -> None:
-    limit = LIMITS[precision]
-    failed = [(name, item) for name, item in deviations.items() if limit.exceeded_by(item)]
+def _judge(
+    component: str, precision: Precision, deviations: Mapping[str, Deviation], limits: Mapping[str, Limit]
+) -> None:
+    failed = [(name, item) for name, item in deviations.items() if limits[name].exceeded_by(item)]
     if not failed:
         return
     name, worst = (
         max(failed, key=lambda pair: pair[1].relative)
-        if limit.relative is not None
+        if LIMITS[precision].relative is not None
         else min(failed, key=lambda pair: pair[1].cosine)
     )
     raise ParityError(
         f"component {component!r} at {precision}: output {name!r} differs from PyTorch by {worst.relative:.3g} of its "
-        f"RMS (largest absolute error {worst.max_abs:.3g}, worst cosine {worst.cosine:.6f}); the limit is {limit}",
+        f"RMS (largest absolute error {worst.max_abs:.3g}, worst cosine {worst.cosine:.6f}); the limit is "
+        f"{limits[name]}",
         hint="Nothing was written. Leave this precision out, or report the checkpoint's name.",
     )
 
 
-def _batches(network: Network) -> list[dict[str, Array]]:
-    """Batches of several sizes; the smallest has one entry on every other dynamic axis, too."""
+def sample_batches(network: Network) -> list[dict[str, Array]]:
+    """The network's samples in several sizes of batch; the smallest has one entry on every other dynamic axis, too."""
     ends = np.cumsum(BATCHES)
     return [
         network.batch(int(end) - size, size, entries=1 if size == 1 else None)

@@ -6,15 +6,12 @@ the error of the graph; in the closed loop the graph's state is its own, as in u
 
 from __future__ import annotations
 
-import numpy as np
-
 import vsdk_runtimes
 from vsdk_runtimes import Component, Precision
-from vsdk_runtimes.errors import ParityError
 from vsdk_runtimes.manifest import Deviation
 
-from .network import Arrays, Network
-from .parity import deviation, judged
+from .network import Network
+from .parity import check_finite, deviation, judged
 
 CLOSED_LOOP = " (closed loop)"
 """Stands behind an output's name where its deviation in the closed loop is meant."""
@@ -37,20 +34,11 @@ def measure_recurrent(component: Component, precision: Precision, network: Netwo
             alone = session.run(inputs)
             looped = session.step(given, state, outputs=network.outputs)
             for suffix, found in (("", alone), (CLOSED_LOOP, looped)):
-                _check_finite(network.name, precision, found, number)
+                check_finite(network.name, precision, found, f"in step {number}")
                 for name in network.outputs:
                     measured = deviation([found[name]], [expected[name]])
                     worst[name + suffix] = _worse(measured, worst.get(name + suffix))
     return judged(network.name, precision, dict(sorted(worst.items(), key=lambda item: item[0].endswith(CLOSED_LOOP))))
-
-
-def _check_finite(component: str, precision: Precision, found: Arrays, step: int) -> None:
-    for name, array in found.items():
-        if not np.isfinite(array).all():
-            raise ParityError(
-                f"component {component!r} at {precision}: output {name!r} is not finite in step {step}",
-                hint="Export it at fp32 only, and please report the checkpoint's name.",
-            )
 
 
 def _worse(one: Deviation, other: Deviation | None) -> Deviation:

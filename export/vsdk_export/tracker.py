@@ -16,7 +16,7 @@ from vsdk_models.tracking import TrackerNetworks
 from vsdk_runtimes import Precision
 from vsdk_runtimes.manifest import Origin
 
-from .build import Progress, Target, checked_precisions, export_networks, no_progress
+from .build import Progress, Target, Video, check_calibration, checked_precisions, export_networks, no_progress
 from .encoder import graph_files
 from .frames import pixels
 from .network import SAMPLES, Array, Network
@@ -42,6 +42,7 @@ def export_tracker(
     into: str | PathLike[str] | None = None,
     bundle_name: str | None = None,
     precisions: Sequence[str] = ("fp32",),
+    calibrate: Sequence[Video] = (),
     progress: Progress = no_progress,
 ) -> ExportReport:
     """Export a tracker as four components of a bundle; its modules, in fp32, are the reference.
@@ -52,7 +53,8 @@ def export_tracker(
         out: Folder of a new bundle.
         into: Existing bundle to add to. Exactly one of `out` and `into` is needed.
         bundle_name: Name of a new bundle; None takes the folder's.
-        precisions: Of `PRECISIONS`.
+        precisions: Of `PRECISIONS`; int8 needs `calibrate`.
+        calibrate: Videos or folders of pictures like those that it will see: things are followed through them.
         progress: Called with a description and the fraction that is done.
 
     Raises:
@@ -61,7 +63,9 @@ def export_tracker(
     """
     target = Target(None if out is None else Path(out), None if into is None else Path(into), bundle_name)
     chosen = checked_precisions(precisions)
-    return export_networks(tracker_networks(tracker, origin), target, precisions=chosen, progress=progress)
+    check_calibration(chosen, calibrate)
+    networks = tracker_networks(tracker, origin)
+    return export_networks(networks, target, precisions=chosen, calibrate=calibrate, progress=progress)
 
 
 def export_tracker_checkpoint(
@@ -70,6 +74,7 @@ def export_tracker_checkpoint(
     options: TrackerOptions,
     *,
     precisions: tuple[Precision, ...],
+    calibrate: Sequence[Video] = (),
     dry_run: bool,
     progress: Progress,
     single_file_limit: int,
@@ -106,6 +111,7 @@ def export_tracker_checkpoint(
         networks,
         target,
         precisions=precisions,
+        calibrate=calibrate,
         progress=lambda description, done: progress(description, 0.1 + 0.9 * done),
         notes=checkpoint.notes,
         single_file_limit=single_file_limit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ from vsdk_runtimes import Bundle, Precision, load_bundle
 from vsdk_runtimes.errors import CheckpointError, InputError
 from vsdk_runtimes.manifest import Origin, Preprocessing, TensorSpec
 
-from .build import Progress, Target, export_networks
+from .build import Progress, Target, Video, export_networks
 from .encoder import encoder_network, encoder_plan, floats, graph_files
 from .frames import pixels
 from .memory import check_encoder, encoder_tokens, memory_networks, projector_network
@@ -89,6 +90,7 @@ def export_videollamb(
     target: Target,
     *,
     precisions: tuple[Precision, ...],
+    calibrate: Sequence[Video] = (),
     layer: int | str | None,
     dry_run: bool,
     progress: Progress,
@@ -117,6 +119,7 @@ def export_videollamb(
         _networks(plan, tensors, checkpoint.origin()),
         target,
         precisions=precisions,
+        calibrate=calibrate,
         progress=lambda description, done: progress(description, _LOADING + (1 - _LOADING) * done),
         notes=plan.notes,
         single_file_limit=single_file_limit,

@@ -90,13 +90,14 @@ class Bundle:
 
 
 def bundle_digest(manifest: Manifest) -> str:
-    """SHA-256 of a manifest's canonical JSON, without the measured `parity`: that is evidence, not content.
+    """SHA-256 of a manifest's canonical JSON, without `parity` and `quantised`: those are evidence, not content.
 
     Fields at their defaults are left out, so that a later vsdk with new optional fields finds the same digest.
     """
     content = manifest.model_dump(mode="json", exclude_defaults=True)
     for component in content["components"].values():
         component.pop("parity", None)
+        component.pop("quantised", None)
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

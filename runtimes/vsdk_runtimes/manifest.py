@@ -175,6 +175,23 @@ class Deviation(_Part):
     cosine: float
 
 
+class QuantisedSpec(_Part):
+    """How the int8 graph of a component came about: evidence, like the parity.
+
+    Attributes:
+        nodes: Nodes with weights that run in int8.
+        share: Share of the multiply-adds with weights that they do, 0..1.
+        left: Nodes with weights that stayed in float, the costliest first: 1 - cosine of the worst output when the node
+            alone is in int8.
+        calibration: What it was calibrated with, for people.
+    """
+
+    nodes: NonNegativeInt
+    share: Annotated[float, Field(ge=0, le=1)]
+    left: dict[str, float] = {}
+    calibration: str = ""
+
+
 class ComponentSpec(_Part):
     """One exported network with its contract."""
 
@@ -194,6 +211,7 @@ class ComponentSpec(_Part):
     tracker: TrackerSpec | None = None
     assets: dict[str, str] = {}
     parity: dict[Precision, dict[str, Deviation]] = {}
+    quantised: QuantisedSpec | None = None
 
     @model_validator(mode="after")
     def _outputs_follow_inputs(self) -> ComponentSpec:

@@ -216,7 +216,7 @@ def test_the_nano_encoder_exports(nano_weights: Path, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     command = [
         sys.executable, "-m", "vsdk_export.nano", "--weights", str(nano_weights), "--out", str(tmp_path / "nano"),
-        "--pipeline", str(tmp_path / "settings.json"),
+        "--pipeline", str(tmp_path / "settings.json"), "--precision", "fp32,fp16",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,12 +18,14 @@ from .console import examples, shape, size, stderr
 
 if TYPE_CHECKING:
     from vsdk_export.report import ExportReport
+    from vsdk_runtimes.manifest import QuantisedSpec
 
 EXAMPLES = examples(
     ("vsdk export openai/clip-vit-base-patch32 --out clip-bundle", "A checkpoint of the Hugging Face hub."),
     ("vsdk export ./my-dinov2 --out dinov2-bundle --precision fp32,fp16 --layer last", "A local folder, both types."),
     ("vsdk export ./my-videollamb --encoder clip-bundle --out memory-bundle", "A memory bridge for that encoder."),
     ("vsdk export facebook/sam2.1-hiera-tiny --image-size 512 --out tracker", "A tracker, four times cheaper."),
+    ("vsdk export ./my-clip --out clip-bundle --precision fp32,int8 --calibrate street.mp4", "int8, for that camera."),
     ("vsdk export ./my-siglip --out siglip-bundle --dry-run", "Only say what would be exported."),
     ("vsdk export clip-bundle --target tensorrt --precision fp16", "On the device: engines for its GPU."),
     ("vsdk export clip-bundle --target tensorrt-rtx --gpu sm86,sm89 --out engines", "Ahead of time, without a GPU."),
@@ -42,8 +44,16 @@ def export(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="fp32, fp16, or both with a comma. With --target by default what the bundle prefers on GPUs.",
+            help="fp32, fp16, int8, or several with commas. With --target by default what the bundle prefers on GPUs.",
             show_default="fp32",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Video or folder of pictures like those that it will see; int8 needs it. May be repeated.",
+            metavar="VIDEO",
+            show_default=False,
         ),
     ] = None,
     layer: Annotated[
@@ -139,6 +149,7 @@ def export(
             image_size=image_size,
             conditioning_slots=cond_slots,
             family=family,
+            calibrate=tuple(calibrate or ()),
             progress=lambda says, fraction: progress.update(task, description=says, completed=fraction),
         )
     _show(report)
@@ -184,6 +195,9 @@ def _show(report: ExportReport) -> None:
                 row.limit,
             )
     stderr.print(table)
+    for name, component in report.components.items():
+        if component.quantised is not None:
+            _show_quantised(name, component.quantised)
     for note in report.notes:
         stderr.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     if not report.dry_run:
@@ -191,3 +205,13 @@ def _show(report: ExportReport) -> None:
         stderr.print(
             f"bundle {report.folder} ({total}), digest {report.digest}", markup=False, highlight=False, soft_wrap=True
         )
+
+
+def _show_quantised(component: str, spec: QuantisedSpec) -> None:
+    """What is in int8, what is not and what that would have cost, and what it was calibrated with."""
+    says = [
+        f"{component} at int8: {spec.nodes} of {spec.nodes + len(spec.left)} nodes with weights, {spec.share:.1%} of "
+        f"their multiply-adds; calibrated on {spec.calibration}",
+        *(f"  left in float: {name} (alone in int8: 1 - cosine {cost:.2g})" for name, cost in spec.left.items()),
+    ]
+    stderr.print("\n".join(says), markup=False, highlight=False, soft_wrap=True)
