@@ -26,7 +26,7 @@ import psutil
 import pytest
 from bundles import Array
 
-from vsdk_runtimes import Bundle, DeviceTensor, Session, State, Tensor, load, load_bundle
+from vsdk_runtimes import Bundle, Component, DeviceTensor, Session, State, Tensor, load, load_bundle
 from vsdk_runtimes.errors import (
     ClosedError,
     EngineUnavailableError,
@@ -34,6 +34,9 @@ from vsdk_runtimes.errors import (
     InputError,
     PrecisionUnavailableError,
 )
+from vsdk_runtimes.loading import choose_precision
+from vsdk_runtimes.tensorrt.profiles import AxisRange
+from vsdk_runtimes.tensorrt.targets import Settings, build_engines
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,26 @@ class Engine:
         return f"{self.engine}-{self.device}"
 
     def load(self, bundle: Bundle, role: str, **options: Any) -> Session:
-        return load(bundle.component(role), engine=self.engine, device=self.device, **{"threads": 1, **options})
+        component = bundle.component(role)
+        if self.engine != "onnxruntime":
+            self._build(component, options.get("precision"))
+        return load(component, engine=self.engine, device=self.device, **{"threads": 1, **options})
+
+    def _build(self, component: Component, precision: Any) -> None:
+        """TensorRT runs only what was built."""
+        axes = {axis for tensor in component.spec.inputs.values() for axis in tensor.dynamic_axes}
+        settings = Settings(
+            precisions=[choose_precision(component, precision, "cuda")],
+            components=[component.name],
+            ranges={axis: AxisRange(1, 2, 64) for axis in axes},
+        )
+        build_engines(component.bundle, self.engine, settings)
 
     def obstacle(self) -> EngineUnavailableError | None:
         """Why it cannot run on this machine."""
-        with tempfile.TemporaryDirectory() as folder:
-            bundle = load_bundle(bundles.encoder_bundle(Path(folder)))
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("VSDK_ENGINES", str(Path(folder, "engines")))
+            bundle = load_bundle(bundles.encoder_bundle(Path(folder, "bundle")))
             try:
                 self.load(bundle, "encoder").close()
             except EngineUnavailableError as error:
@@ -64,7 +81,12 @@ PRODUCTS = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt-rtx
 """What the message of an engine that cannot run has to name."""
 
 # A new engine is one more entry.
-ENGINES = (Engine("onnxruntime", "cpu"), Engine("onnxruntime", "cuda"))
+ENGINES = (
+    Engine("onnxruntime", "cpu"),
+    Engine("onnxruntime", "cuda"),
+    Engine("tensorrt", "cuda"),
+    Engine("tensorrt-rtx", "cuda"),
+)
 ABSENT = {engine: obstacle for engine in ENGINES if (obstacle := engine.obstacle()) is not None}
 PRESENT = [engine for engine in ENGINES if engine not in ABSENT]
 

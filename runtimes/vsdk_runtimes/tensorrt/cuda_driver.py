@@ -102,7 +102,7 @@ class CudaDriver:
     def __init__(self, index: int = 0) -> None:
         if problem := driver_problem():
             raise EngineUnavailableError(
-                f"no NVIDIA GPU can be used here: {problem}",
+                f"TensorRT needs an NVIDIA GPU, and none can be used here: {problem}",
                 hint="Check with nvidia-smi that driver and GPU are there; or use --device cpu --engine onnxruntime",
             )
         self._cuda = ctypes.CDLL(LIBRARY)

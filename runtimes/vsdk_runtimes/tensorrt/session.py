@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from ..bundle import Component
     from ..manifest import TensorSpec
 
+_ALIGNMENT = 256
+
 
 class TensorRtSession(Session):
     """A component on TensorRT or TensorRT for RTX. Made by `vsdk_runtimes.load`."""
@@ -152,6 +154,11 @@ class TensorRtSession(Session):
             taken = Taken(tensor.__dlpack__(stream=self._stream.handle))
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{self._label}: input {name!r} cannot be read through DLPack: {error}") from error
+        if taken.address % _ALIGNMENT:
+            raise InputError(
+                f"{self._label}: input {name!r} begins at an address that TensorRT cannot read",
+                hint=f"Pass a copy, which begins at a multiple of {_ALIGNMENT} bytes: tensor.clone()",
+            )
         return GpuTensor(taken, taken.address, taken.shape, taken.dtype, self._dlpack_device, self._stream)
 
     @contextmanager
