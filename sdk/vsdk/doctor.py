@@ -133,7 +133,7 @@ def _cuda() -> Finding:
     try:
         driver = CudaDriver()
     except Error as error:
-        return Finding("CUDA driver", "absent", error.message.removeprefix("no NVIDIA GPU can be used here: "))
+        return Finding("CUDA driver", "absent", error.message.rpartition("used here: ")[2])
     version = f"{driver.version // 1000}.{driver.version % 1000 // 10}"
     return Finding("CUDA driver", "ok", f"CUDA {version}, {driver.name} ({driver.capability})")
 
