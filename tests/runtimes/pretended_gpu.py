@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -68,7 +69,7 @@ class GpuSession:
         assert name == "CUDAExecutionProvider"
         self.records = options.get("enable_cuda_graph") == "1"
         self.recorded: dict[str, Binding] = {}
-        self.runs: list[str] = []  # the graph id of each, or "" without one
+        self.runs: deque[str] = deque(maxlen=100)  # the graph id of each of the last runs, or "" without one
         self._free = threading.Lock()
         self._real = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 

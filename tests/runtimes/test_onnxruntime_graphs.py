@@ -1,4 +1,4 @@
-"""Recorded runs on a GPU that is pretended: what an engine must do holds for replays, too."""
+"""When runs are recorded on a GPU that is pretended, and which; `test_onnxruntime_cuda_conformance.py` has the rest."""
 
 from __future__ import annotations
 
@@ -53,43 +53,7 @@ def bridge(tmp_path: Path) -> Iterator[Session]:
 
 def runs(session: Any) -> list[str]:
     """The graph ids of a session's runs so far."""
-    found: list[str] = session._engine.runs
-    return found
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        conformance.test_host_arrays_belong_to_the_caller,
-        conformance.test_inputs_are_only_read,
-        conformance.test_device_outputs_equal_host_outputs,
-        conformance.test_device_outputs_stay_through_runs_to_the_host,
-    ],
-)
-@pytest.mark.usefixtures("switch")
-def test_the_encoder_is_an_engine(check: Any, encoder: Session) -> None:
-    check(encoder)
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        conformance.test_steps_equal_the_unrolled_loop,
-        conformance.test_a_step_returns_state_outputs_when_asked,
-        conformance.test_a_step_may_return_nothing,
-        conformance.test_snapshot_and_restore_are_exact,
-        conformance.test_reset,
-        conformance.test_states_are_independent,
-    ],
-)
-@pytest.mark.usefixtures("switch")
-def test_the_bridge_is_an_engine(check: Any, bridge: Session) -> None:
-    check(bridge)
-
-
-@pytest.mark.usefixtures("switch")
-def test_threads_share_a_session(encoder: Session, bridge: Session) -> None:
-    conformance.test_threads_share_a_session(encoder, bridge)
+    return list(session._engine.runs)
 
 
 @pytest.mark.usefixtures("switch")
