@@ -235,9 +235,15 @@ class Pipeline:
             self._to_encode += 1
             self.encoded += 1
         self._waiting.append(entry)
-        if self._to_encode >= self.batch or (self._to_encode == 0 and self._last_features is not None):
+        if self._is_time_to_encode():
             events += self._advance_waiting()
         return events
+
+    def _is_time_to_encode(self) -> bool:
+        if self._to_encode == 0:
+            return self._last_features is not None
+        too_long = len(self._waiting) >= LEADER_FRAMES  # flat frames fill no batch
+        return self._to_encode >= self.batch or too_long
 
     def _is_worth_encoding(self, blocks: Blocks, t_ns: int) -> bool:
         """The gate's decision; flat pictures repeat the features before them, or wait for the first content."""

@@ -171,6 +171,18 @@ def test_black_leader_and_black_between_are_no_scenes(pipeline: vsdk.Pipeline, p
     assert [(s.start_frame, s.end_frame) for s in only_black] == [(0, 19)]
 
 
+def test_black_for_hours_does_not_pile_up_behind_a_batch(places: list[np.ndarray]) -> None:
+    settled: list[int] = []
+    pipeline = vsdk.Pipeline(threads=1, batch=4, on_features=lambda number, *_: settled.append(number))
+    black = np.zeros((160, 180, 3), np.uint8)
+    pipeline.push(next(panned(places[0], 1)), 0)
+    for i in range(1, 1000):
+        pipeline.push(black, i * STEP)
+        assert i - len(settled) <= 250
+    pipeline.close()
+    assert settled == list(range(len(settled)))
+
+
 def test_a_still_camera_is_mostly_spared(pipeline: vsdk.Pipeline, places: list[np.ndarray]) -> None:
     rng = np.random.default_rng(0)
     still = [np.clip(places[0] + rng.normal(0, 4, places[0].shape), 0, 255).astype(np.uint8) for _ in range(100)]
