@@ -40,12 +40,12 @@ def view_of(message: Image) -> Pixels:
     if message.encoding not in CHANNELS:
         raise InputError(f"the encoding {message.encoding!r} is not one of {', '.join(CHANNELS)}")
     channels = CHANNELS[message.encoding]
-    strides = message.step, channels, int(channels > 1)  # grey: the same byte three times
-    try:
-        pixels = np.ndarray((message.height, message.width, 3), np.uint8, message.data, strides=strides)
-    except (TypeError, ValueError) as error:
+    row = message.width * channels
+    if message.step < row or len(message.data) < message.step * (message.height - 1) + row:
         said = f"{message.width}x{message.height} {message.encoding} with rows of {message.step} bytes"
-        raise InputError(f"an image of {said} has {len(message.data)} bytes of data") from error
+        raise InputError(f"an image of {said} has {len(message.data)} bytes of data")
+    strides = message.step, channels, int(channels > 1)  # grey: the same byte three times
+    pixels = np.ndarray((message.height, message.width, 3), np.uint8, message.data, strides=strides)
     pixels.flags.writeable = False
     return pixels
 

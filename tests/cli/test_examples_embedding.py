@@ -105,6 +105,9 @@ def test_ros_images_that_are_none_are_refused(ros: ModuleType) -> None:
     message.data = message.data[:-9]
     with pytest.raises(InputError, match="6x4 bgr8 with rows of 20 bytes has 71 bytes"):
         ros.view_of(message)
+    message.step = 0  # as some publishers leave it
+    with pytest.raises(InputError, match="rows of 0 bytes"):
+        ros.view_of(message)
 
 
 def test_the_ros_node_publishes_what_the_pipeline_says(clip: Path) -> None:
