@@ -344,7 +344,7 @@ class _Engine:
     num_io_tensors = property(lambda self: len(self._all))
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self._all)[index]
+        return str(list(self._all)[index])
 
     def get_tensor_mode(self, name: str) -> Any:
         return self.trt.TensorIOMode.INPUT if name in self.inputs else self.trt.TensorIOMode.OUTPUT
@@ -419,7 +419,7 @@ class _Context:
             if not engine.driver.inside(address, size):
                 engine.logger.log(engine.trt.ILogger.ERROR, f"{name}: an illegal address")
                 return False
-            memory = (ctypes.c_char * size).from_address(address)
+            memory: Any = (ctypes.c_char * size).from_address(address)
             arrays[name] = np.frombuffer(memory, dtype).reshape(shape)
         if engine.trt.refuses_capture and engine.driver.capturing():
             engine.logger.log(engine.trt.ILogger.ERROR, "this layer cannot be captured")

@@ -18,10 +18,11 @@ from .api import EngineInspector, ICudaEngine, TensorRT
 
 UNSEEN: Final = "unseen"
 """Layers whose types the inspector does not give, such as those that are fused into one that is opaque."""
+# The first that is found counts, so that bfloat16 is not taken for float16, nor uint8 for int8.
 _WORDS: Final = (
+    ("other", re.compile(r"bf16|bfloat16|fp8|fp4|e4m3|e8m0|int4|int32|int64|uint8|bool", re.IGNORECASE)),
     ("fp16", re.compile(r"half|fp16|float16", re.IGNORECASE)),
     ("int8", re.compile(r"int8", re.IGNORECASE)),
-    ("other", re.compile(r"bf16|bfloat16|fp8|fp4|e4m3|e8m0|int4|int32|int64|uint8|bool", re.IGNORECASE)),
     ("fp32", re.compile(r"float|fp32", re.IGNORECASE)),
 )
 
