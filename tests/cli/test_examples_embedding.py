@@ -27,6 +27,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import av
+import live_tools
 import numpy as np
 import pytest
 import recorder_kills
@@ -388,6 +389,38 @@ def test_a_recorder_that_is_told_to_stop_finishes_its_files(
         *_, last = (json.loads(line) for line in (folder / name / "index.jsonl").read_text().splitlines())
         assert last["whole"] is False
     assert counts["files under way"] == counts["unfinished lines"] == 0
+
+
+def test_a_live_camera_that_comes_back_is_recorded_on(tmp_path: Path) -> None:
+    with live_tools.running_camera() as camera:
+        command = [
+            sys.executable,
+            str(EXAMPLES / "record_scenes.py"),
+            f"door={camera.url('tcp')}",
+            "--out",
+            str(tmp_path),
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = iter(process.stdout)
+            live = [next(line for line in lines if "state='live'" in line)]
+            live_tools.wait_until(lambda: bool(list(tmp_path.glob("*/door/*.mp4"))))
+            camera.drop()
+            live.append(next(line for line in lines if "state='live'" in line))
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
+        assert process.returncode == 130
+    (folder,) = tmp_path.glob("*/door")
+    content = [json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines()]
+    shown: list[int] = []
+    for line in content:
+        numbers = [live_tools.shown_number(picture) for picture in pictures_of(folder / line["file"])]
+        assert len(numbers) == line["frames"]
+        shown += numbers
+    assert shown == sorted(set(shown)), "nothing twice, nothing out of order"
+    first_after = int(live[1].split("frame=")[1].split(",")[0])
+    assert content[-1]["end_frame"] > first_after > content[0]["start_frame"]
 
 
 def test_a_recorder_that_is_killed_leaves_files_that_play_and_whole_lines(
