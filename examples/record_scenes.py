@@ -133,6 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("recordings"), help="folder of all recordings")
     parser.add_argument("--bundle", help="folder of a bundle; without it, the model that ships with vsdk")
     options = parser.parse_args(arguments)
+    cameras = dict(options.cameras)
+    if len(cameras) < len(options.cameras):
+        parser.error("two cameras have the same name")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, so that the files are finished
 
     folder = options.out / time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -141,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         look_ahead = vsdk.SceneTilling(scene_settings(bundle)).look_ahead
         with vsdk.Streams(
             bundle,
-            dict(options.cameras),
+            cameras,
             batch=1,  # with larger ones, frames wait in the pipeline for longer than `look_ahead`
             memory=False,
             sinks=lambda name: [SceneRecorder(folder / name, look_ahead)],

@@ -1,8 +1,11 @@
-"""Examples as modules, and what a pipeline says of a clip when it is simply pushed."""
+"""Examples as programs and as modules, and what a pipeline says of a clip when it is simply pushed."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +18,13 @@ from vsdk.frame import Image
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RATE = 25
 """Frames a second of the clips."""
+
+
+def run_example(name: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment}
+    )
 
 
 def load_example(name: str) -> ModuleType:
