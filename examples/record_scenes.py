@@ -6,7 +6,7 @@ gives `recordings/20261125T191500Z/door/000000.mp4`, `000001.mp4` and so on, and
 say what is in each file. Every start has a folder of its own; nothing is ever overwritten.
 
 A line is written when its file is complete. After `kill -9` at most one file of a camera has no line; it plays up to
-its last complete fragment. Missing are fewer than 50 frames of the fragment that was being made, and those that waited
+its last complete fragment. Missing are the fragment that was being made, at most some 50 frames, and those that waited
 until it was certain to which scene they belong: 66 frames, 2.6 s at 25 a second, 180 MB for a camera of 1280x720.
 """
 
