@@ -10,7 +10,7 @@ import numpy as np
 from vsdk.encoder import Encoder
 from vsdk.memory.bridge import MemoryBridge
 from vsdk.scene_tilling import SceneTilling
-from vsdk.segment import reference_positions
+from vsdk.segment import SEGMENT_FRAMES, reference_positions
 from vsdk.settings import scene_settings
 from vsdk_runtimes import Bundle, Session, State
 from vsdk_runtimes.errors import InputError, UnsupportedModelError
@@ -51,10 +51,12 @@ def observe_memory(
             f"component {network.name!r} cannot be calibrated with a video without the encoder that reads it",
             hint="Say which bundle has it: --encoder BUNDLE",
         )
-    segments = _segments(reads, videos)
+    assert network.recurrence is not None
+    memory = network.recurrence.memory
+    segments = _segments(reads, videos, SEGMENT_FRAMES if memory is None else memory.frames)
     calls: list[Arrays] = []
     tokens: list[Array] = []
-    bridge = MemoryBridge(bundle, precision="fp32", role=network.role)
+    bridge = MemoryBridge(bundle, precision="fp32", threads=1, role=network.role)
     bridge.session = _Recorder(bridge.session, calls)  # type: ignore[assignment]
     videos.says("running the memory over the calibration videos")
     try:
@@ -73,9 +75,9 @@ def observe_memory(
     return seen
 
 
-def _segments(bundle: Bundle, videos: CalibrationVideos) -> list[Array]:
-    """Patch tokens of each segment `[frames, patches, width]`."""
-    encoder = Encoder(bundle, precision="fp32", patches=True)
+def _segments(bundle: Bundle, videos: CalibrationVideos, frames: int) -> list[Array]:
+    """Patch tokens of each segment `[up to frames, patches, width]`."""
+    encoder = Encoder(bundle, precision="fp32", threads=1, patches=True)
     try:
         pictures = videos.frames(encoder.preprocessor.resize, PICTURES)
         if len(pictures) < MIN_SEEN:
@@ -95,7 +97,7 @@ def _segments(bundle: Bundle, videos: CalibrationVideos) -> list[Array]:
     for start, end in zip(starts, [*starts[1:], len(patches)], strict=True):
         for first in range(start, end, LONGEST):
             part = patches[first : min(first + LONGEST, end)]
-            segments.append(np.concatenate([part[index] for index in reference_positions(len(part))]))
+            segments.append(np.concatenate([part[index] for index in reference_positions(len(part), frames)]))
     return segments
 
 

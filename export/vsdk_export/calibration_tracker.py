@@ -16,6 +16,7 @@ from vsdk.frame import Image
 from vsdk.segment import EvenSample
 from vsdk.tracking.tracker import Tracker
 from vsdk_runtimes import Bundle, Session
+from vsdk_runtimes.engine import DeviceTensor
 from vsdk_runtimes.errors import InputError
 
 from .calibration import CalibrationVideos
@@ -27,7 +28,7 @@ WINDOW = 24
 WINDOWS = 4
 """Runs, of all videos together."""
 MIN_FRAMES = 8
-_KEPT = 16
+_KEPT = 24
 _PARTS = ("encoder", "attention", "decoder", "memory")
 
 
@@ -44,7 +45,7 @@ def observe_tracker(bundle: Bundle, videos: CalibrationVideos) -> dict[str, Seen
     Raises:
         InputError: The videos are too short.
     """
-    with Tracker(bundle, precision="fp32") as tracker:
+    with Tracker(bundle, precision="fp32", threads=1) as tracker:  # the same results each time
         windows = videos.windows(tracker.networks.preprocessor.resize, WINDOW, WINDOWS)
         windows = [window for window in windows if len(window) >= MIN_FRAMES]
         if not windows:
@@ -105,6 +106,11 @@ def _moving(window: Sequence[Image], cells: int = 8) -> tuple[float, float, floa
     return x0, y0, min(width, x0 + 2 * wide), min(height, y0 + 2 * tall)
 
 
+def _copied(array: Any) -> Array:
+    """A copy on the host."""
+    return np.array(array.numpy() if isinstance(array, DeviceTensor) else array)
+
+
 class _Recorder:
     """A session that keeps some of what it is run on, evenly spread, of each combination of shapes."""
 
@@ -112,11 +118,11 @@ class _Recorder:
         self._session = session
         self._kinds: dict[tuple[Any, ...], EvenSample[Arrays]] = {}
 
-    def run(self, inputs: Mapping[str, Array], *arguments: Any, **options: Any) -> Any:
+    def run(self, inputs: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
         """What the session does."""
-        kind = tuple(np.shape(array) for array in inputs.values())
-        kept = self._kinds.setdefault(kind, EvenSample(_KEPT))
-        kept.add({name: np.array(array) for name, array in inputs.items()})
+        kind = tuple(tuple(array.shape) for array in inputs.values())
+        kept = self._kinds.setdefault(kind, EvenSample(2 * _KEPT))
+        kept.add({name: _copied(array) for name, array in inputs.items()})
         return self._session.run(inputs, *arguments, **options)
 
     def calls(self) -> tuple[list[Arrays], list[Arrays]]:

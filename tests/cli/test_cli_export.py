@@ -101,3 +101,21 @@ def test_bad_options_are_explained(option: str, value: str, checkpoint: Path, tm
     assert done.exit_code == 1
     assert value in done.output
     assert "hint:" in done.output
+
+
+def test_int8_asks_for_a_video_and_says_what_it_did(checkpoint: Path, clip: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    refused = vsdk("export", checkpoint, "--out", bundle, "--precision", "fp32,int8")
+    assert refused.exit_code == 1
+    assert "--precision fp32,int8 --calibrate VIDEO" in " ".join(refused.output.split())
+    assert not bundle.exists()
+
+    done = vsdk("export", checkpoint, "--out", bundle, "--precision", "int8", "--calibrate", clip)
+    assert done.exit_code == 0, done.output
+    quantised = load_bundle(bundle, verify=True).component("encoder").spec.quantised
+    assert quantised is not None
+    total = quantised.nodes + len(quantised.left)
+    said = f"encoder at int8: {quantised.nodes} of {total} nodes with weights, {quantised.share:.1%} of their"
+    assert said in done.output
+    assert f"calibrated on 60 frames of {clip.name}" in done.output
+    assert all(f"left in float: {name}" in done.output for name in quantised.left)
