@@ -42,41 +42,15 @@ WHAT = {
 }
 Rows = list[dict[str, Any]]
 
-# Runs in the other environment: one JSON line for each component of a bundle.
-_BUILD = """
-import json, resource, sys
-from pathlib import Path
-sys.path[:0] = sys.argv[4:]
-from vsdk_runtimes import load_bundle
-from vsdk_runtimes.errors import Error
-from vsdk_runtimes.tensorrt.targets import Settings, build_engines
-bundle, precision, folder = load_bundle(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-for name, component in bundle.components.items():
-    if precision not in component.spec.files:
-        continue
-    row = {"component": name, "precision": precision}
-    try:
-        (built,) = build_engines(
-            bundle, "tensorrt-rtx", Settings(precisions=[precision], components=[name], folder=folder)
-        )
-        row |= {"bytes": built.sidecar.bytes, "seconds": built.sidecar.seconds, "asked": built.sidecar.asked,
-                "version": built.sidecar.key.version, "profile": built.sidecar.key.profile,
-                "targets": built.sidecar.key.targets}
-        built.path.unlink()
-    except Error as error:
-        row["refused"] = error.message
-    row["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps(row), flush=True)
-"""
-
 
 def encoder(name: str, folder: Path) -> None:
     """A checkpoint of a published shape, with random weights."""
     import torch
-    import transformers as library
+    import transformers
 
+    library: Any = transformers
     torch.manual_seed(0)
-    small = {"hidden_size": 384, "num_attention_heads": 6}
+    small: dict[str, Any] = {"hidden_size": 384, "num_attention_heads": 6}
     models: dict[str, Callable[[], Any]] = {
         "clip": lambda: library.CLIPVisionModelWithProjection(library.CLIPVisionConfig()),
         "siglip": lambda: library.SiglipVisionModel(library.SiglipVisionConfig()),
@@ -149,7 +123,8 @@ def tracker(name: str) -> Any:
 
 def build(bundle: Path, precision: str, engines: Path, python: Path) -> Rows:
     """Build every component of a bundle in the other environment."""
-    command = [str(python), "-c", _BUILD, str(bundle), precision, str(engines), str(ROOT / "runtimes")]
+    script = Path(__file__).with_name("build_engines.py")
+    command = [str(python), str(script), str(engines), precision, str(bundle)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
