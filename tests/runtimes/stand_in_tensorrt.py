@@ -383,6 +383,8 @@ class _Context:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         settings.log_severity_level = 4
+        # As vsdk's session for ONNX Runtime sets it, so that results are the same to the bit.
+        settings.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
         self._session = onnxruntime.InferenceSession(engine.content, settings, providers=["CPUExecutionProvider"])
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
