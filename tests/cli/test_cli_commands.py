@@ -102,10 +102,14 @@ def test_bench_speed_gives_every_figure(clip: Path, tmp_path: Path, vsdk_command
     assert ("too busy" in done.stdout) == (report["load"] > 0.5 * report["cores"])
 
 
-def test_bench_speed_renders_a_clip_of_its_own(vsdk_command: Any) -> None:
-    done = vsdk_command("bench", "speed", "--frames", "8", "--rounds", "5")
+def test_bench_speed_renders_clips_of_its_own(tmp_path: Path, vsdk_command: Any) -> None:
+    path = tmp_path / "speed.json"
+    done = vsdk_command("bench", "speed", "--frames", "8", "--rounds", "5", "--json", path)
     assert done.returncode == 0, done.stderr
     assert "8 frames of 1280x720" in done.stdout
+    report = json.loads(path.read_text())
+    assert report["still_encoded"] == 1 / 8  # the first frame of the still camera, and none after it
+    assert report["encoded"] == 1
 
 
 def test_bench_speed_needs_enough_frames(clip: Path, tmp_path: Path, vsdk_command: Any) -> None:

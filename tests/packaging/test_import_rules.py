@@ -18,6 +18,7 @@ FOLDERS = {
 ORDER = list(FOLDERS)
 BUILD_SIDE_LIBRARIES = {"torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors", "huggingface_hub"}
 LAZY = {"onnxruntime", "tensorrt", "tokenizers"}
+BUILD_SIDE_COMMANDS = ("export.py", "bench_against.py")
 COMMAND_LINE_ONLY = {"typer", "rich", "click"}
 
 
@@ -54,15 +55,16 @@ def files(package: str) -> list[Path]:
 @pytest.mark.parametrize("package", ORDER)
 def test_arrows_never_point_up(package: str) -> None:
     above = set(ORDER[ORDER.index(package) + 1 :])
-    export_command = FOLDERS["vsdk"] / "cli" / "export.py"
+    commands = [FOLDERS["vsdk"] / "cli" / name for name in BUILD_SIDE_COMMANDS]
     for path in files(package):
-        allowed = {"vsdk_export"} if path == export_command else set()
+        allowed = {"vsdk_export"} if path in commands else set()
         used = {name.split(".")[0] for name, _ in imports(path, package)}
         assert not (used & above) - allowed, f"{path} imports {used & above}"
 
 
-def test_the_export_command_imports_the_build_side_only_when_it_runs() -> None:
-    path = FOLDERS["vsdk"] / "cli" / "export.py"
+@pytest.mark.parametrize("command", BUILD_SIDE_COMMANDS)
+def test_commands_import_the_build_side_only_when_they_run(command: str) -> None:
+    path = FOLDERS["vsdk"] / "cli" / command
     at_import = {name.split(".")[0] for name, at_import in imports(path, "vsdk") if at_import}
     assert "vsdk_export" not in at_import
 

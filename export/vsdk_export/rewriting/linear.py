@@ -73,7 +73,7 @@ def constant(value: ir.Value | None) -> Array | None:
 
 def only_user(value: ir.Value) -> ir.Node | None:
     """The one node that reads a value; None if there are several, or if it leaves the graph."""
-    uses = value.uses()
+    uses = tuple(value.uses())
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
@@ -90,14 +90,14 @@ def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
         number += 1
         free = f"{name}.{number}"
     tensor = ir.tensor(np.ascontiguousarray(array), name=free)
-    value = ir.Value(name=free, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    value = ir.Value(name=free, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value
 
 
 def like(value: ir.Value, *, last: int | None = None) -> ir.Value:
     """A new value of another one's type and shape, its last axis of another size if asked."""
-    shape = value.shape
-    if shape is not None and last is not None:
-        shape = ir.Shape([*shape[:-1], last])
-    return ir.Value(type=value.type, shape=shape)
+    if value.shape is None:
+        return ir.Value(type=value.type)
+    sizes = [*value.shape] if last is None else [*value.shape[:-1], last]
+    return ir.Value(type=value.type, shape=ir.Shape(sizes))

@@ -16,36 +16,39 @@ WIDTH, HEIGHT, RATE = 1280, 720, 25
 SCENE_FRAMES = 50
 
 
-def render_clip(path: Path, frames: int) -> None:
+def render_clip(path: Path, frames: int, *, still: bool = False) -> None:
     """Write an H.264 file: a textured background that pans, moving boxes, sensor noise, a cut every two seconds.
 
     Args:
         path: Where to; the folder must exist.
         frames: How many frames, 1280x720 at 25 a second.
+        still: As from a camera that looks at a place where nothing happens: only the noise changes.
     """
     noise = np.random.default_rng(0).normal(0, 2, (HEIGHT + 16, WIDTH + 16, 3)).astype(np.int16)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"crf": "23", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.time_base = Fraction(1, RATE)
-        for start in range(0, frames, SCENE_FRAMES):
-            for offset, picture in enumerate(_scene(start, min(SCENE_FRAMES, frames - start), noise)):
+        scene_frames = frames if still else SCENE_FRAMES
+        for start in range(0, frames, scene_frames):
+            pictures = _scene(start, min(scene_frames, frames - start), noise, 0 if still else 1)
+            for offset, picture in enumerate(pictures):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts = start + offset
                 container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
-def _scene(seed: int, frames: int, noise: npt.NDArray[np.int16]) -> Iterator[Image]:
+def _scene(seed: int, frames: int, noise: npt.NDArray[np.int16], speed: int) -> Iterator[Image]:
     generator = np.random.default_rng(seed)
     background = _texture(generator)
     sizes = generator.integers(60, 240, (5, 2))
     places = generator.integers(0, (HEIGHT - 240, WIDTH - 240), (5, 2))
     colours = generator.integers(0, 256, (5, 3))
     for step in range(frames):
-        picture = background[:, 4 * step : 4 * step + WIDTH].copy()
+        picture = background[:, 4 * speed * step :][:, :WIDTH].copy()
         for (height, width), (top, left), colour in zip(sizes, places, colours, strict=True):
-            left = (left + 6 * step) % (WIDTH - width)
+            left = (left + 6 * speed * step) % (WIDTH - width)
             picture[top : top + height, left : left + width] = colour
         down, right = generator.integers(0, 16, 2)
         picture += noise[down : down + HEIGHT, right : right + WIDTH]

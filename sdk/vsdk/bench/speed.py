@@ -5,7 +5,8 @@ slowest stage, and at best it keeps every core busy:
 
     ideal = min(rate of the slowest stage, cores / sum of the stages' seconds a frame)
 
-The memory, which works once a scene, is left out; `vsdk bench memory` measures it.
+The memory, which works once a scene, is part of the streams where the bundle has one, but no stage of its own; `vsdk
+bench memory` measures it.
 
 Rounds are interleaved (every contender once, then every contender again), so that a machine that slows down for a while
 slows them all; minimum and median are reported. On a machine that had other work to do the figures say little.
@@ -17,6 +18,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -79,6 +81,8 @@ class SpeedReport:
         every_frame: A stream that encodes every frame.
         gated: A stream with the bundle's gate.
         encoded: Share of the frames that `gated` encoded.
+        still: A stream with the bundle's gate on a clip in which nothing happens; None where a source was named.
+        still_encoded: Share of its frames that were encoded.
     """
 
     bundle: str
@@ -95,6 +99,8 @@ class SpeedReport:
     every_frame: Timing
     gated: Timing
     encoded: float
+    still: Timing | None = None
+    still_encoded: float = 0.0
 
     @property
     def busy(self) -> bool:
@@ -146,8 +152,8 @@ def measure_speed(
     if rounds < MIN_ROUNDS or frames < 2 * BATCH:
         raise InputError(f"a measurement needs at least {MIN_ROUNDS} rounds and {2 * BATCH} frames")
     load = os.getloadavg()[0]
-    with _clip(source, frames, progress) as path:
-        bench = _Bench(bundle, path, frames, precision)
+    with _clips(source, frames, progress) as (path, still):
+        bench = _Bench(bundle, path, still, frames, precision)
         contenders = bench.contenders()
         found: dict[str, list[float]] = {name: [] for name in contenders}
         for number in range(rounds):
@@ -171,15 +177,17 @@ def measure_speed(
             stages={name: timings[name] for name in (*STAGES, "encode one")},
             every_frame=timings["every frame"],
             gated=timings["gated"],
-            encoded=bench.encoded / bench.frames,
+            encoded=bench.encoded["gated"] / bench.frames,
+            still=timings.get("still"),
+            still_encoded=bench.encoded["still"] / bench.frames,
         )
 
 
 class _Bench:
     """The contenders; each is a function that runs once and returns its seconds a frame."""
 
-    def __init__(self, bundle: Bundle, path: str, frames: int, precision: Precision | None) -> None:
-        self.bundle, self.path, self.precision = bundle, path, precision
+    def __init__(self, bundle: Bundle, path: str, still: str | None, frames: int, precision: Precision | None) -> None:
+        self.bundle, self.path, self.still, self.precision = bundle, path, still, precision
         self.gate = gate_settings(bundle)
         self.scenes = scene_settings(bundle)
         self.encoder = Encoder(bundle, precision=precision, threads=1)
@@ -199,10 +207,11 @@ class _Bench:
         self.times = times
         self.batches = [self.resized[at : at + BATCH] for at in range(0, self.frames - BATCH + 1, BATCH)]
         self.cls = [row for batch in self.batches for row in self.encoder.encode(batch).cls]
-        self.encoded = 0
+        self.encoded: Counter[str] = Counter()
 
     def contenders(self) -> dict[str, Callable[[], float]]:
-        return {
+        still = self.still
+        found = {
             "decode": self._decode,
             "resize": self._resize,
             "gate": self._gate,
@@ -210,9 +219,12 @@ class _Bench:
             "encode one": lambda: self._encode(1),
             "encode": lambda: self._encode(BATCH),
             "scenes": self._scenes,
-            "every frame": lambda: self._stream(replace(self.gate, enabled=False)),
-            "gated": lambda: self._stream(self.gate),
+            "every frame": lambda: self._stream("every frame", self.path, replace(self.gate, enabled=False)),
+            "gated": lambda: self._stream("gated", self.path, self.gate),
         }
+        if still is not None:
+            found["still"] = lambda: self._stream("still", still, self.gate)
+        return found
 
     def _decode(self) -> float:
         with _FirstFrames(open_source(self.path, threads=1), self.frames) as source:
@@ -245,13 +257,13 @@ class _Bench:
     def _scenes(self) -> float:
         return _each(self.cls, SceneTilling(self.scenes).push)
 
-    def _stream(self, gate: GateSettings) -> float:
-        source = _FirstFrames(open_source(self.path, threads=1), self.frames)
-        with Stream(self.bundle, source, precision=self.precision, threads=1, gate=gate, memory=False) as stream:
+    def _stream(self, name: str, path: str, gate: GateSettings) -> float:
+        source = _FirstFrames(open_source(path, threads=1), self.frames)
+        with Stream(self.bundle, source, precision=self.precision, threads=1, gate=gate) as stream:
             start = time.perf_counter()
             for event in stream:
                 if event.type == "end":
-                    self.encoded = event.encoded
+                    self.encoded[name] = event.encoded
             return (time.perf_counter() - start) / self.frames
 
 
@@ -288,18 +300,19 @@ class _FirstFrames(Source):
 
 
 @contextmanager
-def _clip(source: str | None, frames: int, progress: Progress) -> Iterator[str]:
-    """The source to measure with, rendered into a temporary folder if there is none."""
+def _clips(source: str | None, frames: int, progress: Progress) -> Iterator[tuple[str, str | None]]:
+    """The source to measure with; if there is none, a clip and a still one, rendered into a temporary folder."""
     if source is not None:
-        yield source
+        yield source, None
         return
     from .clip import render_clip
 
     with tempfile.TemporaryDirectory(prefix="vsdk-bench-") as folder:
         progress("rendering a clip", 0.0)
-        path = Path(folder) / "clip.mp4"
+        path, still = Path(folder) / "clip.mp4", Path(folder) / "still.mp4"
         render_clip(path, frames)
-        yield str(path)
+        render_clip(still, frames, still=True)
+        yield str(path), str(still)
 
 
 def _best(timing: Timing) -> float:

@@ -23,12 +23,15 @@ from .measuring import progress_bar, write_figures
 from .options import PrecisionName
 
 if TYPE_CHECKING:
+    from vsdk_runtimes import Precision
+
     from ..bench.speed import SpeedReport, Timing
 
 EXAMPLES = examples(
     ("vsdk bench speed", "The model that ships with vsdk, on a rendered clip."),
     ("vsdk bench speed clip-bundle --source video.mp4 --json speed.json", "Your bundle and your video, all figures."),
     ("taskset -c 0,1 vsdk bench speed", "As on a machine with two cores."),
+    ("vsdk bench speed clip-bundle --against openai/clip-vit-base-patch32", "Beside PyTorch, each precision."),
 )
 
 app = typer.Typer(help="Measure this machine with a bundle.", no_args_is_help=True)
@@ -52,24 +55,48 @@ def speed(
     precision: Annotated[
         PrecisionName | None, typer.Option(help="By default the bundle's.", show_default=False)
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Checkpoint that the bundle came from: measures it beside PyTorch, which must be installed.",
+            metavar="CHECKPOINT",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --against: cpu or cuda.")] = "cpu",
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="With --against: torch.compile too.")] = True,
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.", metavar="FILE")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --against: draw the ratios into this PNG.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Measure every stage alone and the stream end to end.
 
     Each contender has one thread; rounds are interleaved. The ideal is the smaller of the slowest stage's rate and
-    cores / sum of the stages' seconds a frame.
+    cores / sum of the stages' seconds a frame. With --against each component is measured beside PyTorch instead.
     """
     from ..bench.speed import measure_speed
     from ..loading import load
 
     loaded = load(bundle)
+    chosen: Precision | None = precision.value if precision is not None else None
+    if against is not None:
+        from .bench_against import against as measure_against
+
+        measure_against(
+            loaded, against, source=source, rounds=rounds, precision=chosen, device=device, compiled=compiled,
+            json=json, plot=plot,
+        )  # fmt: skip
+        return
+    if plot is not None or device != "cpu":
+        raise typer.BadParameter("--plot and --device go with --against")
     with progress_bar() as progress:
         report = measure_speed(
             loaded,
             source,
             frames=frames,
             rounds=rounds,
-            precision=precision.value if precision is not None else None,
+            precision=chosen,
             progress=progress,
         )
     _show(report)
@@ -97,6 +124,8 @@ def _show(report: SpeedReport) -> None:
     table.add_section()
     add("end to end, every frame", report.every_frame)
     add(f"end to end, gated ({100 * report.encoded:.0f} % encoded)", report.gated)
+    if report.still is not None:
+        add(f"end to end, gated, still camera ({100 * report.still_encoded:.0f} % encoded)", report.still)
     stdout.print(f"{report.bundle} ({report.engine}) on {report.source}", markup=False, highlight=False)
     stdout.print(
         f"{report.frames} frames of {report.width}x{report.height}, {report.rounds} rounds, {report.cores} cores, "
