@@ -287,6 +287,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.device != "cpu" and not torch.cuda.is_available():
         print("PyTorch finds no GPU here; for a look at the checks themselves: --device cpu --quick", file=sys.stderr)
         return 2
+    if options.device == "cpu":
+        torch.set_num_threads(1)
     budget = Budget(60 * options.minutes)
     with tempfile.TemporaryDirectory() as folder:
         checks = Checks(
