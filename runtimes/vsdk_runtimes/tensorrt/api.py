@@ -71,7 +71,7 @@ class IBuilderConfig(Protocol):
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int: ...  # noqa: D102
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None: ...  # noqa: D102
-    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache: ...  # noqa: D102
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None: ...  # noqa: D102
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool: ...  # noqa: D102
     def get_timing_cache(self) -> ITimingCache: ...  # noqa: D102
 

@@ -89,8 +89,7 @@ def build(trt: TensorRT, component: Component, precision: Precision, settings: B
     if profile is not None:
         config.add_optimization_profile(profile)
     if settings.timing_cache is not None:
-        cache: ITimingCache = config.create_timing_cache(settings.timing_cache)
-        config.set_timing_cache(cache, False)
+        _set_timing_cache(config, settings.timing_cache)
     monitor = make_monitor(trt, report)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
@@ -117,6 +116,14 @@ def _profile(
             dynamic = True
             profile.set_shape(tensor.name, *shapes(component.spec.inputs[tensor.name].shape, ranges))
     return profile if dynamic else None
+
+
+def _set_timing_cache(config: IBuilderConfig, measured: bytes) -> None:
+    """Begin with what was measured before, or with nothing where that is damaged or of another driver."""
+    for content in (measured, b""):
+        cache: ITimingCache | None = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return
 
 
 def _serialized(config: IBuilderConfig) -> bytes:

@@ -27,6 +27,11 @@ ENVIRONMENT: Final = "VSDK_ENGINES"
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
+def this_platform() -> str:
+    """Operating system and processor, as `Linux-aarch64`."""
+    return f"{platform.system()}-{platform.machine()}"
+
+
 class EngineKey(BaseModel):
     """What an engine is built from and for.
 
@@ -45,7 +50,7 @@ class EngineKey(BaseModel):
 
     engine: EngineName
     version: str
-    platform: str = Field(default_factory=lambda: f"{platform.system()}-{platform.machine()}")
+    platform: str = Field(default_factory=this_platform)
     gpu: str = ""
     targets: tuple[str, ...]
     graph: str

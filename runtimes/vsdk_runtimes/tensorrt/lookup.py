@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EngineUnavailableError
-from .cache import EngineCache, EngineKey, Sidecar
+from .cache import EngineCache, EngineKey, Sidecar, this_platform
 from .library import TITLES, EngineName
 from .network import graph_digest
+from .rtx import WITHOUT_FP32
 
 if TYPE_CHECKING:
     from ..bundle import Component
@@ -38,9 +38,8 @@ class Machine:
         title = TITLES[self.engine]
         if key.version != self.version:
             return f"is of {title} {key.version}, and this is {self.version}"
-        here = EngineKey.model_fields["platform"].get_default(call_default_factory=True)
-        if key.platform != here:
-            return f"is for {key.platform}, and this is {here}"
+        if key.platform != this_platform():
+            return f"is for {key.platform}, and this is {this_platform()}"
         if self.capability not in key.targets:
             return f"is for {', '.join(key.targets)}, and this GPU ({self.gpu}) is {self.capability}"
         if key.gpu and key.gpu != self.gpu:
@@ -68,11 +67,13 @@ def find_engine(
     found = "; ".join(objections)
     raise EngineUnavailableError(
         f"there is no {TITLES[machine.engine]} engine for {label} in {cache.folder}" + (f": {found}" if found else ""),
-        hint=f"Build it here: {command(component, machine.engine, precision)}",
+        hint=f"Build it here: {command(component, machine, precision)}",
     )
 
 
-def command(component: Component, engine: EngineName, precision: Precision, extra: Sequence[str] = ()) -> str:
+def command(component: Component, machine: Machine, precision: Precision) -> str:
     """What to type to build a component's engine."""
-    words = ["vsdk", "export", str(component.bundle.folder), "--target", engine, "--precision", precision, *extra]
+    words = ["vsdk", "export", str(component.bundle.folder), "--target", machine.engine, "--precision", precision]
+    if machine.engine == "tensorrt-rtx" and machine.capability in WITHOUT_FP32:
+        words += ["--gpu", machine.capability]
     return shlex.join(words)

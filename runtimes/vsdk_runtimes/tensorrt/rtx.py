@@ -37,6 +37,20 @@ def known_targets(trt: TensorRT) -> list[str]:
     return [f"sm{number}" for number in sorted(numbers)]
 
 
+def check_target(trt: TensorRT, capability: str) -> None:
+    """Refuse a GPU that no engine can be built for.
+
+    Raises:
+        EngineUnavailableError: It is one.
+    """
+    known = known_targets(trt)
+    if capability not in known:
+        raise EngineUnavailableError(
+            f"TensorRT for RTX {trt.__version__} does not run on this GPU ({capability}); it knows {', '.join(known)}",
+            hint="Use --engine tensorrt, or --engine onnxruntime.",
+        )
+
+
 def chosen_targets(trt: TensorRT, asked: Sequence[str] | None) -> list[str]:
     """The architectures asked for, or all that take every graph.
 

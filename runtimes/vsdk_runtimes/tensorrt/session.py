@@ -29,6 +29,7 @@ from .library import TITLES, EngineName, import_tensorrt
 from .lookup import Machine, command, find_engine
 from .messages import last_words, make_logger
 from .network import TYPES
+from .rtx import check_target
 
 if TYPE_CHECKING:
     from ..bundle import Component
@@ -54,9 +55,11 @@ class TensorRtSession(Session):
         super().__init__(component, SessionInfo(engine, trt.__version__, device, precision, threads))
         cache = EngineCache()
         machine = Machine(engine, trt.__version__, driver.name, driver.capability)
+        if engine == "tensorrt-rtx":
+            check_target(trt, driver.capability)
         path, sidecar = find_engine(cache, machine, component, precision)
         self._profile = sidecar.key.profile
-        self._build_command = command(component, engine, precision)
+        self._build_command = command(component, machine, precision)
         content = cache.read(path, sidecar)
         self._driver, self._stream = driver, Stream(driver)
         self._logger = make_logger(trt)
