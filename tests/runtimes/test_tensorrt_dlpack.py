@@ -91,9 +91,9 @@ class Foreign:
 
     def __init__(self, tensor: GpuTensor, shape: tuple[int, ...], offset: int = 0) -> None:
         self.tensor, self.shape, self.offset = tensor, shape, offset
-        self.streams: list[int] = []
+        self.streams: list[Any] = []
 
-    def __dlpack__(self, *, stream: int) -> Any:
+    def __dlpack__(self, *, stream: Any = None) -> Any:
         self.streams.append(stream)
         return to_capsule(self.tensor.address + self.offset, self.shape, self.tensor.dtype, CUDA, self.tensor)
 
