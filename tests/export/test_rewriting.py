@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vsdk_export import rewriting
 from vsdk_export.graph import trace, write_graph
 from vsdk_export.network import Network
+from vsdk_export.rewriting.names import joined
 from vsdk_runtimes.manifest import Origin
 
 WIDTH, HEADS, TOKENS = 32, 4, 6
@@ -179,10 +180,29 @@ def test_windows_that_overlap_or_are_padded_stay_a_convolution(
     assert after == before
 
 
+def test_weights_have_the_names_of_their_layers() -> None:
+    products = [node for node in traced(Attention, (TOKENS, WIDTH)).graph if node.op_type == "MatMul"]
+    names = [value.name for node in products for value in node.inputs if value is not None and value.is_initializer()]
+    assert names == ["v+q+k.weight", "out.scaled.weight"]  # as they are computed
+
+
+@pytest.mark.parametrize(
+    ("names", "together"),
+    [
+        (["blocks.0.attention.q.weight", "blocks.0.attention.k.weight"], "blocks.0.attention.q+k.weight"),
+        (["a.weight", "b.weight"], "a+b.weight"),
+        (["a.b.weight", "a.c.d.weight"], "a.b+c.d.weight"),
+        (["a.weight", "val_7"], "a.weight.merged"),
+    ],
+)
+def test_names_of_weights_side_by_side(names: list[str], together: str) -> None:
+    assert joined(names) == together
+
+
 def test_every_rewrite_says_how_often_it_applied() -> None:
     model = traced(Attention, (TOKENS, WIDTH))
     for rewrite in (
         rewriting.fold_layer_scales, rewriting.move_attention_biases, rewriting.merge_projections,
-        rewriting.multiply_patches,
+        rewriting.multiply_patches, rewriting.name_weights,
     ):  # fmt: skip
         assert rewrite(model) == 0  # nothing is left for a second time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from .linear import Linear, add_initializer, constant, linears, only_user, other_input
+from .names import derived
 
 
 def fold_layer_scales(model: ir.Model) -> int:
@@ -19,8 +20,8 @@ def _fold(graph: ir.Graph, linear: Linear) -> bool:
     factor = constant(other_input(multiply, linear.output))
     if factor is None or factor.shape not in ((linear.weight.shape[1],), (1,), ()):
         return False
-    name = linear.matmul.inputs[1].name  # type: ignore[union-attr]  # a linear layer has weights
-    linear.matmul.replace_input_with(1, add_initializer(graph, f"{name}.scaled", linear.weight * factor))
+    name = derived(linear.matmul.inputs[1], "scaled")
+    linear.matmul.replace_input_with(1, add_initializer(graph, name, linear.weight * factor))
     if linear.add is not None and linear.bias is not None:
         old = linear.add.inputs[0 if linear.add.inputs[1] is linear.matmul.outputs[0] else 1]
         assert old is not None

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .linear import add_initializer, constant, only_user
+from .names import derived
 
 
 def multiply_patches(model: ir.Model) -> int:
@@ -36,7 +37,7 @@ def _replace(graph: ir.Graph, convolution: ir.Node) -> bool:
     gathered = _value([pixels.shape[0], down, across, channels, rows, columns])
     matrix = _value([pixels.shape[0], down * across, kernel[0].size])
     product = ir.Value(type=tokens.type, shape=tokens.shape)
-    weight = add_initializer(graph, f"{name}.matrix", kernel.reshape(len(kernel), -1).T)
+    weight = add_initializer(graph, derived(convolution.inputs[1], "matrix"), kernel.reshape(len(kernel), -1).T)
     cut_shape = add_initializer(graph, f"{name}.cut", np.array([0, *cut.shape[1:]], np.int64))  # type: ignore[index]
     matrix_shape = add_initializer(graph, f"{name}.rows", np.array([0, *matrix.shape[1:]], np.int64))  # type: ignore[index]
     nodes = [

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .linear import Linear, add_initializer, like, linears
+from .names import BIAS, WEIGHT, joined
 
 
 def merge_projections(model: ir.Model) -> int:
@@ -30,14 +31,14 @@ def _merge(graph: ir.Graph, group: list[Linear]) -> None:
     """One product and one Split in the place of the first; a bias is added before the Split where all have one."""
     sizes = [linear.weight.shape[1] for linear in group]
     first = group[0].matmul
-    name = first.inputs[1].name  # type: ignore[union-attr]  # a linear layer has weights
-    weight = add_initializer(graph, f"{name}.merged", np.concatenate([linear.weight for linear in group], axis=1))
+    name = joined([str(linear.matmul.inputs[1].name) for linear in group])  # type: ignore[union-attr]
+    weight = add_initializer(graph, name, np.concatenate([linear.weight for linear in group], axis=1))
     together = like(first.outputs[0], last=sum(sizes))
     nodes = [ir.node("MatMul", [group[0].tokens, weight], outputs=[together])]
     biases = [linear.bias for linear in group if linear.bias is not None]
     ends = [linear.matmul.outputs[0] for linear in group]
     if len(biases) == len(group):
-        bias = add_initializer(graph, f"{name}.merged_bias", np.concatenate(biases))
+        bias = add_initializer(graph, f"{name.removesuffix(WEIGHT)}{BIAS}", np.concatenate(biases))
         biased = like(together)
         nodes.append(ir.node("Add", [together, bias], outputs=[biased]))
         together, ends = biased, [linear.output for linear in group]
