@@ -119,7 +119,7 @@ def _vision(model: Any, family: str, side: int, patch: int, config: Any, embeddi
     return encoder_network(_drawn(model), architecture, preprocessing, architecture.default_layer, RANDOM)
 
 
-_QUICK = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+_QUICK: dict[str, Any] = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
 def _clip(quick: bool) -> Network:
@@ -134,7 +134,7 @@ def _clip(quick: bool) -> Network:
 def _dinov2(quick: bool) -> Network:
     from transformers import Dinov2Config, Dinov2Model
 
-    sizes = _QUICK if quick else {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+    sizes: dict[str, Any] = _QUICK if quick else {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
     side, patch = (32, 8) if quick else (224, 14)
     config = Dinov2Config(image_size=side, patch_size=patch, **sizes)
     return _vision(Dinov2Model(config), "dinov2", side, patch, config, None)
@@ -142,8 +142,10 @@ def _dinov2(quick: bool) -> Network:
 
 def _bridge(quick: bool) -> Network:
     torch.manual_seed(2)
-    small = {"width": 16, "heads": 2, "hidden": 32, "memory_tokens": 4, "patches": 16, "grid": 2, "capacity": 4}
-    step = MemoryStep(BridgeConfig(**(small if quick else {})))  # type: ignore[arg-type]
+    small: dict[str, Any] = {
+        "width": 16, "heads": 2, "hidden": 32, "memory_tokens": 4, "patches": 16, "grid": 2, "capacity": 4
+    }  # fmt: skip
+    step = MemoryStep(BridgeConfig(**(small if quick else {})))
     (network,) = memory_networks(step.eval(), None, RANDOM)
     return network
 

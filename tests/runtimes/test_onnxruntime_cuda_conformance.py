@@ -19,7 +19,7 @@ del test_absent_engine_says_why, test_plain_cpu_runs_everywhere, test_threads_ar
 del test_unknown_engine, test_unknown_device  # noqa: F821
 
 
-@pytest.fixture(params=["0", "1"], ids=["plain", "recorded"])
+@pytest.fixture(params=["0", "1"], ids=["plain", "recorded"])  # type: ignore[no-redef]
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> suite.Engine:
     monkeypatch.setattr(onnxruntime_engine, "import_onnxruntime", lambda kind: pretended_gpu.runtime())
     monkeypatch.setattr(suite, "address", lambda tensor: tensor.value.data_ptr())
