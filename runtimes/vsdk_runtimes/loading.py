@@ -37,7 +37,7 @@ def load(
 
     Raises:
         InputError: An argument is not one of those named above.
-        EngineUnavailableError: The engine or the device is not there.
+        EngineUnavailableError: The engine or the device is not there, or TensorRT has no engine that was built from it.
         PrecisionUnavailableError: The component has no graph of this precision.
         GraphError: The graph does not load, contradicts the manifest, or would open files that are not listed.
         BundleDamagedError: A file of the bundle was altered since the bundle was loaded.

@@ -19,6 +19,7 @@ from vsdk_runtimes import Bundle, Session, load, load_bundle
 from vsdk_runtimes.errors import (
     BundleDamagedError,
     EngineError,
+    EngineRunError,
     EngineUnavailableError,
     GraphError,
     InputError,
@@ -491,3 +492,49 @@ def test_everything_is_given_back(machine: StandIn, tmp_path: Path) -> None:
     running.close()
     del running, state
     assert [machine.driver.counts()[name] for name in names] == before
+
+
+# --- What the bindings raise ---
+
+
+@pytest.mark.parametrize(
+    ("broken", "use", "kind", "says"),
+    [
+        ("Builder", built, GraphError, "cannot check .*fp32.onnx: factory function returned nullptr"),
+        ("Runtime", session, EngineUnavailableError, "cannot load the engine .*: factory function returned nullptr"),
+    ],
+)
+def test_what_the_bindings_raise_is_mapped(
+    machine: StandIn, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, broken: str, use: Any, kind: Any, says: str
+) -> None:
+    built(bundle)
+
+    def fail(logger: Any) -> None:
+        logger.log(machine.trt.ILogger.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("factory function returned nullptr")
+
+    monkeypatch.setattr(machine.trt, broken, fail)
+    with pytest.raises(kind, match=f"{says}; CUDA initialization failure with error: 35") as caught:
+        use(bundle)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_what_a_run_raises_is_mapped(machine: StandIn, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(bundle)
+
+    def fail(context: Any, stream: int) -> bool:
+        raise RuntimeError("it broke")
+
+    with session(bundle) as running:
+        monkeypatch.setattr(stand_in_tensorrt._Context, "execute_async_v3", fail)
+        with pytest.raises(EngineRunError, match=r"component 'encoder' \(fp32.*failed: TensorRT: it broke"):
+            running.run({"pixels": PIXELS})
+
+
+def test_a_report_that_raises_is_not_mistaken_for_the_builder(machine: StandIn, bundle: Bundle) -> None:
+    def report(graph: str, says: str, done: float) -> None:
+        if done > 0:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        build_engines(bundle, "tensorrt", Settings(), report)

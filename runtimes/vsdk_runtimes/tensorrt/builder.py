@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EngineError
 from . import network as networks
 from .api import Builder, IBuilderConfig, INetworkDefinition, IOptimizationProfile, ITimingCache, TensorRT
-from .messages import last_words, make_logger
+from .messages import last_words, make_logger, mapped_errors
 from .profiles import AxisRange, shapes
 from .progress import Progress, make_monitor
 from .rtx import set_targets
@@ -76,28 +76,30 @@ def build(trt: TensorRT, component: Component, precision: Precision, settings: B
     listed = component.spec.files[precision]
     content = networks.read_graph(component, listed)
     logger = make_logger(trt)
-    builder: Builder = trt.Builder(logger)
-    if settings.threads is not None:
-        builder.max_threads = settings.threads
-    network, _parser = networks.parse(trt, builder, component, precision, content, logger)
-    config: IBuilderConfig = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector can read layers back
-    if settings.targets:
-        set_targets(trt, config, settings.targets)
-    profile = _profile(builder, network, component, settings.ranges)
-    if profile is not None:
-        config.add_optimization_profile(profile)
-    if settings.timing_cache is not None:
-        _set_timing_cache(config, settings.timing_cache)
     monitor = make_monitor(trt, report)
-    config.progress_monitor = monitor
-    plan = builder.build_serialized_network(network, config)
+    failing = f"{trt.__name__} {trt.__version__} cannot build {component.path(listed)}"
+    with mapped_errors(failing, EngineError, logger):
+        builder: Builder = trt.Builder(logger)
+        if settings.threads is not None:
+            builder.max_threads = settings.threads
+        network, _parser = networks.parse(trt, builder, component, precision, content, logger)
+        config: IBuilderConfig = builder.create_builder_config()
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector can read layers back
+        if settings.targets:
+            set_targets(trt, config, settings.targets)
+        profile = _profile(builder, network, component, settings.ranges)
+        if profile is not None:
+            config.add_optimization_profile(profile)
+        if settings.timing_cache is not None:
+            _set_timing_cache(config, settings.timing_cache)
+        config.progress_monitor = monitor
+        plan = builder.build_serialized_network(network, config)
     if monitor.failure is not None:
         raise monitor.failure
     if plan is None:
         raise EngineError(
-            f"{trt.__name__} {trt.__version__} cannot build {component.path(listed)}: {last_words(logger.errors)}",
+            f"{failing}: {last_words(logger.errors)}",
             hint="If memory ran out: --workspace with less, smaller --shapes, or close other programs.",
         )
     measured = b"" if settings.timing_cache is None else _serialized(config)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ..errors import Error
 from .api import ParserError, TensorRT
 
 _MOST_KEPT = 50
@@ -29,6 +31,22 @@ def make_logger(trt: TensorRT) -> Any:
                 _log.debug("TensorRT warns: %s", message)
 
     return Messages()
+
+
+@contextmanager
+def mapped_errors(doing: str, kind: type[Error], logger: Any) -> Iterator[None]:
+    """Turn whatever TensorRT's bindings raise into `kind`, with what was logged before.
+
+    They mostly return None, but a builder or runtime that cannot be made is a TypeError, and a wrong argument too.
+    """
+    try:
+        yield
+    except Error:
+        raise
+    except Exception as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        logged = f"; {last_words(logger.errors)}" if logger.errors else ""
+        raise kind(f"{doing}: {first_line}{logged}") from error
 
 
 def last_words(messages: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BundleDamagedError, GraphError, PrecisionUnavailableError
 from ..external_data import external_files
 from .api import Builder, INetworkDefinition, ITensor, OnnxParser, TensorRT
-from .messages import describe, last_words
+from .messages import describe, last_words, mapped_errors
 
 if TYPE_CHECKING:
     from ..bundle import Component
@@ -66,12 +66,13 @@ def unsupported_nodes(trt: TensorRT, content: bytes, path: str, logger: Any) -> 
         path: Where it lies; external weights are looked for beside it.
         logger: From `make_logger`.
     """
-    builder: Builder = trt.Builder(logger)
-    network: INetworkDefinition = create_network(trt, builder)
-    parser: OnnxParser = trt.OnnxParser(network, logger)
-    if parser.supports_model_v2(content, path):
-        return []
-    reasons = [describe(parser.get_error(index)) for index in range(parser.num_errors)]
+    with mapped_errors(f"{trt.__name__} {trt.__version__} cannot check {path}", GraphError, logger):
+        builder: Builder = trt.Builder(logger)
+        network: INetworkDefinition = create_network(trt, builder)
+        parser: OnnxParser = trt.OnnxParser(network, logger)
+        if parser.supports_model_v2(content, path):
+            return []
+        reasons = [describe(parser.get_error(index)) for index in range(parser.num_errors)]
     if not reasons:
         refused = [index for index in range(parser.num_subgraphs) if not parser.is_subgraph_supported(index)]
         reasons = [f"nodes {parser.get_subgraph_nodes(index)}" for index in refused]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..engine import Array, Axes, DeviceTensor, Precision, Session, SessionInfo, State, Tensor
-from ..errors import ClosedError, EngineError, EngineUnavailableError, GraphError, InputError
+from ..errors import ClosedError, EngineError, EngineRunError, EngineUnavailableError, GraphError, InputError
 from .api import ICudaEngine, Runtime, TensorRT
 from .cache import EngineCache
 from .cuda_driver import CudaDriver, Memory, Stream
@@ -27,7 +27,7 @@ from .gpu_tensor import GpuTensor, allocate, bytes_of
 from .inspection import compare, read_back
 from .library import TITLES, EngineName, import_tensorrt
 from .lookup import Machine, command, find_engine
-from .messages import last_words, make_logger
+from .messages import last_words, make_logger, mapped_errors
 from .network import TYPES
 from .rtx import check_target
 
@@ -63,7 +63,8 @@ class TensorRtSession(Session):
         content = cache.read(path, sidecar)
         self._driver, self._stream = driver, Stream(driver)
         self._logger = make_logger(trt)
-        with driver.current():
+        failing = f"{TITLES[engine]} {trt.__version__} cannot load the engine {path}"
+        with driver.current(), mapped_errors(failing, EngineUnavailableError, self._logger):
             self._runtime: Runtime | None = trt.Runtime(self._logger)
             self._runtime.max_threads = threads
             loaded = self._runtime.deserialize_cuda_engine(content)
@@ -172,7 +173,7 @@ class TensorRtSession(Session):
             if execution is None:  # closed by another thread since the call was checked
                 raise ClosedError(f"the session of {self._label} is closed")
             try:
-                with self._driver.current():
+                with self._driver.current(), mapped_errors("TensorRT", EngineRunError, self._logger):
                     yield execution
             except EngineError as error:
                 raise type(error)(f"{self._label} failed: {error.message}", hint=error.hint) from error

@@ -16,7 +16,7 @@ from .cache import EngineCache, EngineKey, Sidecar
 from .cuda_driver import CudaDriver
 from .inspection import compare, read_back
 from .library import MODULES, EngineName, import_tensorrt
-from .messages import last_words, make_logger
+from .messages import last_words, make_logger, mapped_errors
 from .network import graph_digest, read_graph, unsupported_nodes
 from .profiles import AxisRange, component_ranges
 from .rtx import chosen_targets
@@ -197,7 +197,7 @@ class _Work:
             return None, []
         trt = self._trt
         logger = make_logger(trt)
-        with self._driver.current():
+        with self._driver.current(), mapped_errors(f"the engine of {label} cannot be loaded", GraphError, logger):
             runtime: Runtime = trt.Runtime(logger)
             engine: ICudaEngine | None = runtime.deserialize_cuda_engine(plan.content)
             if engine is None:
