@@ -13,6 +13,7 @@ enum { OK = 0, INVALID_VALUE = 1, INVALID_CONTEXT = 201, NOT_PERMITTED_IN_CAPTUR
 #define MOST 4096
 typedef void (*Work)(int);
 typedef struct { int number; } Graph;
+typedef struct { int capturing; } Stream;
 
 static struct { char *start; size_t size; } blocks[MOST];
 static struct { Work work; int argument; } recorded[MOST];
@@ -23,7 +24,11 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int devices = 1;
 
 #define NEED_CONTEXT if (depth == 0) return INVALID_CONTEXT
-#define NEED_FREE_STREAM if (capturing) return NOT_PERMITTED_IN_CAPTURE
+/* A capture concerns its own thread, and whoever else uses its stream. */
+#define NEED_NO_CAPTURE if (capturing) return NOT_PERMITTED_IN_CAPTURE
+#define NEED_FREE_STREAM \
+    if (!stream) return INVALID_VALUE; \
+    if (capturing || ((Stream *)stream)->capturing) return NOT_PERMITTED_IN_CAPTURE
 
 int cuInit(unsigned flags) { return flags ? INVALID_VALUE : OK; }
 int cuDriverGetVersion(int *version) { *version = 13000; return OK; }
@@ -66,7 +71,7 @@ int standin_inside(uint64_t address, size_t size) {
 }
 int cuMemAlloc_v2(uint64_t *address, size_t size) {
     NEED_CONTEXT;
-    NEED_FREE_STREAM;
+    NEED_NO_CAPTURE;
     if (size == 0) return INVALID_VALUE;
     pthread_mutex_lock(&lock);
     int code = INVALID_VALUE;
@@ -98,7 +103,7 @@ int cuMemFree_v2(uint64_t address) {
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, void *stream) {
     NEED_CONTEXT;
     NEED_FREE_STREAM;
-    if (!stream || !standin_inside(to, size)) return INVALID_VALUE;
+    if (!standin_inside(to, size)) return INVALID_VALUE;
     memcpy((void *)to, from, size);
     uploads++;
     return OK;
@@ -106,7 +111,7 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t size, void *strea
 int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, void *stream) {
     NEED_CONTEXT;
     NEED_FREE_STREAM;
-    if (!stream || !standin_inside(from, size)) return INVALID_VALUE;
+    if (!standin_inside(from, size)) return INVALID_VALUE;
     memcpy(to, (void *)from, size);
     downloads++;
     return OK;
@@ -115,22 +120,22 @@ int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t size, void *stream) {
 int cuStreamCreate(void **stream, unsigned flags) {
     NEED_CONTEXT;
     streams_alive++;
-    *stream = malloc(1);
+    *stream = calloc(1, sizeof(Stream));
     return flags == 1 ? OK : INVALID_VALUE;
 }
 int cuStreamDestroy_v2(void *stream) { NEED_CONTEXT; streams_alive--; free(stream); return OK; }
-int cuStreamSynchronize(void *stream) { NEED_CONTEXT; NEED_FREE_STREAM; return stream ? OK : INVALID_VALUE; }
+int cuStreamSynchronize(void *stream) { NEED_CONTEXT; NEED_FREE_STREAM; return OK; }
 int cuStreamBeginCapture_v2(void *stream, int mode) {
     NEED_CONTEXT;
     NEED_FREE_STREAM;
-    capturing = 1;
+    ((Stream *)stream)->capturing = capturing = 1;
     captured = -1;
-    return stream && mode == 1 ? OK : INVALID_VALUE;
+    return mode == 1 ? OK : INVALID_VALUE;
 }
 int cuStreamEndCapture(void *stream, void **graph) {
     NEED_CONTEXT;
     if (!stream || !capturing) return INVALID_VALUE;
-    capturing = 0;
+    ((Stream *)stream)->capturing = capturing = 0;
     if (captured < 0) return INVALID_VALUE;
     Graph *found = malloc(sizeof *found);
     found->number = captured;
@@ -150,7 +155,6 @@ int cuGraphExecDestroy(void *executable) { NEED_CONTEXT; graphs_alive--; free(ex
 int cuGraphLaunch(void *executable, void *stream) {
     NEED_CONTEXT;
     NEED_FREE_STREAM;
-    if (!stream) return INVALID_VALUE;
     int number = ((Graph *)executable)->number;
     launches++;
     recorded[number].work(recorded[number].argument);

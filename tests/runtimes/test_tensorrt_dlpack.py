@@ -115,7 +115,7 @@ def test_a_gpu_tensor_of_another_library_is_read_where_it_is(session: Session) -
     foreign = Foreign(uploaded, pixels.shape)
     found = session.run({"pixels": foreign})
     np.testing.assert_allclose(found["cls"], bundles.encoder_reference(pixels)["cls"], rtol=1e-5, atol=1e-5)
-    assert foreign.streams == [session._stream.handle]  # type: ignore[attr-defined]  # its work is ordered before ours
+    assert foreign.streams == [session._copies.handle]  # type: ignore[attr-defined]  # which is waited for
 
 
 def test_a_tensor_at_an_odd_address_is_refused(session: Session) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -538,3 +539,24 @@ def test_a_report_that_raises_is_not_mistaken_for_the_builder(machine: StandIn, 
 
     with pytest.raises(ZeroDivisionError):
         build_engines(bundle, "tensorrt", Settings(), report)
+
+
+def test_tensors_are_read_while_another_thread_records(
+    machine: StandIn, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy on the stream that is being recorded would become part of the graph."""
+    built(bundle)
+    execute = stand_in_tensorrt._Context.execute_async_v3
+    read: list[Any] = []
+
+    def execute_and_read(context: Any, stream: int) -> bool:
+        if machine.driver.capturing():
+            with ThreadPoolExecutor(1) as pool:
+                read.append(pool.submit(kept.numpy).result(30))
+        return execute(context, stream)
+
+    with session(bundle) as running:
+        kept = running.run({"pixels": PIXELS}, ["cls"], to="device")["cls"]
+        monkeypatch.setattr(stand_in_tensorrt._Context, "execute_async_v3", execute_and_read)
+        found = [running.run({"pixels": PIXELS})["cls"] for _ in range(3)]
+    np.testing.assert_array_equal(read, [found[0]])

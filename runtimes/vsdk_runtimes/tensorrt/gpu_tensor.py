@@ -19,7 +19,7 @@ class GpuTensor(DeviceTensor):
         address: Where it is.
         shape, dtype: Of the tensor.
         device: DLPack device type and index.
-        stream: Of the session that made or took it.
+        stream: For copies to and from the host; nothing is ever recorded on it.
     """
 
     def __init__(

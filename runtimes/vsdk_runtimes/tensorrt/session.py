@@ -62,6 +62,8 @@ class TensorRtSession(Session):
         self._build_command = command(component, machine, precision)
         content = cache.read(path, sidecar)
         self._driver, self._stream = driver, Stream(driver)
+        # What is copied outside of runs must not end up in a graph that another thread records.
+        self._copies = Stream(driver)
         self._logger = make_logger(trt)
         failing = f"{TITLES[engine]} {trt.__version__} cannot load the engine {path}"
         with driver.current(), mapped_errors(failing, EngineUnavailableError, self._logger):
@@ -99,7 +101,7 @@ class TensorRtSession(Session):
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> GpuTensor:
         """Memory for a tensor on this session's GPU; its content is undefined."""
-        return allocate(self._stream, shape, dtype, self._dlpack_device)
+        return allocate(self._copies, shape, dtype, self._dlpack_device)
 
     def close(self) -> None:
         """See `Session.close`. Tensors that were handed out, and states, keep their memory."""
@@ -134,7 +136,7 @@ class TensorRtSession(Session):
         return {
             name: GpuTensor(
                 buffer, buffer.address, self._output_shape(name, axes), self._dtypes[name], self._dlpack_device,
-                self._stream,
+                self._copies,
             )
             for name, buffer in buffers.items()
         }  # fmt: skip
@@ -155,7 +157,9 @@ class TensorRtSession(Session):
         if isinstance(tensor, GpuTensor):
             return tensor
         try:
-            taken = Taken(tensor.__dlpack__(stream=self._stream.handle))
+            taken = Taken(tensor.__dlpack__(stream=self._copies.handle))
+            with self._driver.current():
+                self._copies.wait()  # for what the other library still computes
         except (BufferError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{self._label}: input {name!r} cannot be read through DLPack: {error}") from error
         if taken.address % _ALIGNMENT:
@@ -163,7 +167,7 @@ class TensorRtSession(Session):
                 f"{self._label}: input {name!r} begins at an address that TensorRT cannot read",
                 hint=f"Pass a copy, which begins at a multiple of {_ALIGNMENT} bytes: tensor.clone()",
             )
-        return GpuTensor(taken, taken.address, taken.shape, taken.dtype, self._dlpack_device, self._stream)
+        return GpuTensor(taken, taken.address, taken.shape, taken.dtype, self._dlpack_device, self._copies)
 
     @contextmanager
     def _running(self) -> Iterator[Execution]:
