@@ -276,10 +276,11 @@ def test_ranges_nobody_asked_for_follow_the_manifest() -> None:
 
     nano = vsdk.load()
     slots = component_ranges(nano.component("tracker.attention"), {})
-    assert slots == {"batch": AxisRange(1, 1, 8), "slots": AxisRange(1, 10, 10)}
+    assert slots == {"batch": AxisRange(1, 1, 4), "slots": AxisRange(1, 10, 10)}
+    assert component_ranges(nano.component("encoder"), {}) == {"batch": AxisRange(1, 1, 8)}
     decoder = component_ranges(nano.component("tracker.decoder"), {"points": AxisRange(2, 2, 2)})
     assert decoder == {
-        "batch": AxisRange(1, 1, 8), "embeddings": AxisRange(1, 1, 4), "points": AxisRange(2, 2, 2),
+        "batch": AxisRange(1, 1, 4), "embeddings": AxisRange(1, 1, 4), "points": AxisRange(2, 2, 2),
     }  # fmt: skip
     assert component_ranges(nano.component("bridge"), {}) == {}
 
@@ -560,3 +561,22 @@ def test_tensors_are_read_while_another_thread_records(
         monkeypatch.setattr(stand_in_tensorrt._Context, "execute_async_v3", execute_and_read)
         found = [running.run({"pixels": PIXELS})["cls"] for _ in range(3)]
     np.testing.assert_array_equal(read, [found[0]])
+
+
+def test_a_workspace_that_is_too_small_says_how_much_is_wanted(
+    machine: StandIn, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words are those of TensorRT for RTX on the memory attention of a large tracker."""
+
+    def fail(builder: Any, network: Any, config: Any) -> None:
+        builder._logger.log(
+            machine.trt.ILogger.ERROR, "Error Code 2: OutOfMemory (Requested size was 1098019328 bytes.)"
+        )
+
+    monkeypatch.setattr(stand_in_tensorrt._Builder, "build_serialized_network", fail)
+    with pytest.raises(EngineError, match="OutOfMemory") as caught:
+        built(bundle, workspace=2**30)
+    assert "wants 1048 MB and may have 1024: use --workspace 1048, or smaller --shapes" in caught.value.hint
+    with pytest.raises(EngineError, match="OutOfMemory") as caught:
+        built(bundle, workspace=2**31)
+    assert "close other programs" in caught.value.hint

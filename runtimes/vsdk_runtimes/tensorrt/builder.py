@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from ..bundle import Component
     from ..engine import Precision
 
-DEFAULT_WORKSPACE = 2**30
+DEFAULT_WORKSPACE = 2**31
+_REQUESTED = re.compile(r"requested size (?:was|is) (\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,19 @@ def build(trt: TensorRT, component: Component, precision: Precision, settings: B
     if monitor.failure is not None:
         raise monitor.failure
     if plan is None:
-        raise EngineError(
-            f"{failing}: {last_words(logger.errors)}",
-            hint="If memory ran out: --workspace with less, smaller --shapes, or close other programs.",
-        )
+        said = last_words(logger.errors)
+        raise EngineError(f"{failing}: {said}", hint=_what_helps(said, settings.workspace))
     measured = b"" if settings.timing_cache is None else _serialized(config)
     return Plan(bytes(plan), networks.computed_types(trt, network), measured, time.perf_counter() - started)
+
+
+def _what_helps(said: str, workspace: int) -> str:
+    smaller = "smaller --shapes, as batch=1:1:2"
+    requested = _REQUESTED.search(said)
+    if requested and int(requested[1]) > workspace:
+        needed = -(-int(requested[1]) // 2**20)
+        return f"It wants {needed} MB and may have {workspace // 2**20}: use --workspace {needed}, or {smaller}."
+    return f"If memory ran out: {smaller}, a smaller --workspace, or close other programs."
 
 
 def _profile(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..bundle import Component
 
 LARGEST_BATCH = 8
+LARGEST_OBJECTS = 4
 LARGEST_POINTS = 16
 LARGEST_EMBEDDINGS = 4
 _RANGE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(\d+)(?::(\d+):(\d+))?\Z")
@@ -70,7 +71,8 @@ def _default(component: Component, axis: str) -> AxisRange:
         kept = [part.spec.memory for part in parts if part.spec.memory]
         most = max([spec.tokens * max(spec.capacity, 1) for spec in kept], default=LARGEST_BATCH)
         return AxisRange(1, most, most)
-    return AxisRange(1, 1, LARGEST_BATCH)
+    # A tracker's batch is its objects, and each costs memory attention over the whole bank.
+    return AxisRange(1, 1, LARGEST_OBJECTS if role.startswith("tracker.") else LARGEST_BATCH)
 
 
 def shapes(shape: tuple[int | str, ...], ranges: Mapping[str, AxisRange]) -> list[tuple[int, ...]]:
