@@ -105,7 +105,7 @@ def export(
     ] = None,
     workspace: Annotated[
         int, typer.Option(min=1, help="With --target: most GPU memory of a layer beside its tensors, in MB.")
-    ] = 1024,
+    ] = 2048,
     threads: Annotated[
         int | None, typer.Option(min=1, help="With --target: most processor threads.", show_default=False)
     ] = None,
