@@ -318,18 +318,21 @@ class _References:
         lower = precision == "int8" and self._seen is not None
         return replace(self.network, samples=self._seen.samples) if lower and self._seen else self.network
 
-    def pairs(self, precision: Precision) -> Pairs:
-        """Inputs and reference outputs: drawn samples for fp32 and fp16, for fp16 and int8 what a video showed."""
-        pairs: Pairs = []
-        if precision != "int8" or self._seen is None:
-            if self._ordinary is None:
-                self._ordinary = referenced(self.network, sample_batches(self.network))
-            pairs += self._ordinary
-        if precision != "fp32" and self._seen is not None:
-            if self._held_out is None:
-                self._held_out = referenced(self.network, self._seen.held_out)
-            pairs += self._held_out
-        return pairs
+    def ordinary(self, precision: Precision) -> Pairs:
+        """Samples with reference outputs; none for int8 where there is a video."""
+        if precision == "int8" and self._seen is not None:
+            return ()
+        if self._ordinary is None:
+            self._ordinary = referenced(self.network, sample_batches(self.network))
+        return self._ordinary
+
+    def held_out(self, precision: Precision) -> Pairs:
+        """What a video showed, with reference outputs; none for fp32, which is not calibrated."""
+        if precision == "fp32" or self._seen is None:
+            return ()
+        if self._held_out is None:
+            self._held_out = referenced(self.network, self._seen.held_out)
+        return self._held_out
 
 
 def _measured(
@@ -343,7 +346,7 @@ def _measured(
     component = Bundle(staged.folder, manifest).components[network.name]
     if network.recurrence is not None:
         return measure_recurrent(component, precision, references.recurrent(precision))
-    return measure(component, precision, network, references.pairs(precision))
+    return measure(component, precision, network, references.ordinary(precision), references.held_out(precision))
 
 
 def _manifest(

@@ -95,8 +95,9 @@ def export_nano(
         precisions=precisions,
         calibrate=calibrate,
     )
-    floats = tuple(name for name in checked_precisions(precisions) if name != "int8")
-    for networks, wanted in zip(memory, ((*floats, "int8"), floats, ("fp32",)), strict=True):
+    lower = checked_precisions((*precisions, "int8"))
+    floats = tuple(name for name in lower if name != "int8")
+    for networks, wanted in zip(memory, (lower, floats, ("fp32",)), strict=True):
         if networks:
             report = _joined(report, export_networks(networks, Target(None, out), precisions=wanted))
     if tracker is not None:

@@ -20,7 +20,7 @@ from .network import Array, Arrays, Network
 
 # One frame, the batch that was traced, and one that the exporter has not seen.
 BATCHES = (1, 2, 5)
-Pairs = list[tuple[Arrays, Arrays]]
+Pairs = Sequence[tuple[Arrays, Arrays]]
 """All inputs of a run by name, and the reference's outputs for them."""
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -69,7 +69,8 @@ def measure(
     component: Component,
     precision: Precision,
     network: Network,
-    pairs: Pairs,
+    ordinary: Pairs,
+    seen: Pairs = (),
 ) -> dict[str, Deviation]:
     """Run a component of a bundle and say how far each output is from the reference.
 
@@ -77,20 +78,25 @@ def measure(
         component: What is run.
         precision: At which precision.
         network: Where it came from.
-        pairs: From `referenced`.
+        ordinary: From `referenced`, for samples.
+        seen: From `referenced`, for what a video showed.
 
     Raises:
         ParityError: An output is past the limit or not finite; the message names the worst one.
     """
     with vsdk_runtimes.load(component, precision=precision, device="cpu", engine="onnxruntime") as session:
-        found = [session.run(dict(batch)) for batch, _ in pairs]
+        found = [session.run(dict(batch)) for batch, _ in (*ordinary, *seen)]
     for outputs in found:
         check_finite(network.name, precision, outputs, "on ordinary pictures")
-    deviations, limits = {}, {}
+    deviations: dict[str, Deviation] = {}
+    limits: dict[str, Limit] = {}
+    runs = list(zip(found, (expected for _, expected in (*ordinary, *seen)), strict=True))
     for name in network.outputs:
-        wanted = [expected[name] for _, expected in pairs]
-        deviations[name] = deviation([outputs[name] for outputs in found], wanted, precision)
-        limits[name] = limit_of(precision, wanted[0].ndim)
+        for part, whole in ((runs[: len(ordinary)], precision == "int8"), (runs[len(ordinary) :], True)):
+            if part:
+                actual, wanted = [outputs[name] for outputs, _ in part], [expected[name] for _, expected in part]
+                deviations[name] = worse(deviation(actual, wanted, whole_maps=whole), deviations.get(name))
+                limits[name] = limit_of(precision, wanted[0].ndim)
     return judged(network.name, precision, deviations, limits)
 
 
@@ -126,14 +132,25 @@ def judged(
     return {name: _rounded(item) for name, item in deviations.items()}
 
 
-def deviation(found: list[Array], expected: list[Array], precision: Precision = "fp32") -> Deviation:
+def worse(one: Deviation, other: Deviation | None) -> Deviation:
+    """The worse of both in each respect."""
+    if other is None:
+        return one
+    return Deviation(
+        max_abs=max(one.max_abs, other.max_abs),
+        relative=max(one.relative, other.relative),
+        cosine=min(one.cosine, other.cosine),
+    )
+
+
+def deviation(found: list[Array], expected: list[Array], *, whole_maps: bool = False) -> Deviation:
     """Compare lists of arrays `[batch, ..., width]` pairwise; cosines are of vectors along the last axis.
 
     Arrays `[batch]` are compared as one vector, and each channel of maps `[batch, channels, height, width]` as one: a
-    row of pixels is no vector of anything, and one in which nothing is seen has no direction. At int8 all channels of a
-    map are one vector: one in which next to nothing happens has no direction that eight bits would keep.
+    row of pixels is no vector of anything, and one in which nothing is seen has no direction. With `whole_maps` all
+    channels are one vector: at int8, and on videos, where some channels have next to nothing in them.
     """
-    if precision == "int8" and expected[0].ndim == 4:
+    if whole_maps and expected[0].ndim == 4:
         found, expected = ([array.reshape(len(array), -1) for array in arrays] for arrays in (found, expected))
     if expected[0].ndim == 1:  # a number for each of the batch: one vector, since a number alone has no direction
         found, expected = [np.concatenate(found)[None]], [np.concatenate(expected)[None]]

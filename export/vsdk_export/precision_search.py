@@ -161,7 +161,7 @@ class _Distance:
         arrays = [outputs[name] for outputs in found]
         if not all(np.isfinite(array).all() for array in arrays):
             return -1.0
-        return deviation(arrays, [outputs[name] for outputs in self._reference], "int8").cosine
+        return deviation(arrays, [outputs[name] for outputs in self._reference], whole_maps=True).cosine
 
 
 def _costs(full: QuantisedGraph, distance: _Distance, says: Says) -> dict[str, float]:

@@ -11,7 +11,7 @@ from vsdk_runtimes import Component, Precision
 from vsdk_runtimes.manifest import Deviation
 
 from .network import Network
-from .parity import check_finite, deviation, judged
+from .parity import check_finite, deviation, judged, worse
 
 CLOSED_LOOP = " (closed loop)"
 """Stands behind an output's name where its deviation in the closed loop is meant."""
@@ -37,15 +37,5 @@ def measure_recurrent(component: Component, precision: Precision, network: Netwo
                 check_finite(network.name, precision, found, f"in step {number}")
                 for name in network.outputs:
                     measured = deviation([found[name]], [expected[name]])
-                    worst[name + suffix] = _worse(measured, worst.get(name + suffix))
+                    worst[name + suffix] = worse(measured, worst.get(name + suffix))
     return judged(network.name, precision, dict(sorted(worst.items(), key=lambda item: item[0].endswith(CLOSED_LOOP))))
-
-
-def _worse(one: Deviation, other: Deviation | None) -> Deviation:
-    if other is None:
-        return one
-    return Deviation(
-        max_abs=max(one.max_abs, other.max_abs),
-        relative=max(one.relative, other.relative),
-        cosine=min(one.cosine, other.cosine),
-    )

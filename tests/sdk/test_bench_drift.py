@@ -14,6 +14,7 @@ from PIL import Image
 
 import vsdk
 from vsdk.bench.drift import measure_drift
+from vsdk.bench.tracker_drift import measure_tracker_drift
 from vsdk.errors import Error, InputError
 from vsdk_export import export_memory
 from vsdk_models.videollamb import BridgeConfig, MemoryStep
@@ -60,3 +61,32 @@ def test_the_command_writes_figures_and_a_picture(bundle: Path, tmp_path: Path) 
     assert len(json.loads(figures.read_text())["cosine"]) == 12
     with Image.open(picture) as opened:
         assert opened.format == "PNG"
+
+
+def test_a_tracker_does_not_stray_from_itself() -> None:
+    report = measure_tracker_drift(vsdk.load(), precision="fp32", frames=4, sequences=1)
+    assert report.agreement == (1.0,) * 4
+    assert report.true == report.true_lower
+    assert min(report.true) > 0.5, "it is the object that is followed"
+
+
+def test_the_command_compares_trackers(tmp_path: Path) -> None:
+    figures, picture = tmp_path / "drift.json", tmp_path / "drift.png"
+    arguments = ["bench", "drift", "--tracker", "--precision", "fp16", "--segments", "4", "--sequences", "1"]
+    command = [sys.executable, "-m", "vsdk", *arguments, "--json", str(figures), "--png", str(picture)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(figures.read_text())
+    assert found["precision"] == "fp16"
+    assert min(found["agreement"]) > 0.9
+    with Image.open(picture) as opened:
+        assert opened.format == "PNG"
+
+
+def test_sequences_are_for_trackers() -> None:
+    command = [sys.executable, "-m", "vsdk", "bench", "drift", "--sequences", "2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--tracker" in done.stderr
+    with pytest.raises(InputError, match="at least one"):
+        measure_tracker_drift(vsdk.load(), frames=0)

@@ -108,6 +108,7 @@ def measure_niavh(
     haystack: Path | None = None,
     threads: int | None = None,
     precision: Precision | None = None,
+    encoder_precision: Precision | None = None,
     progress: Progress = lambda says, fraction: None,
 ) -> NiavhReport:
     """Run the test on a bundle with a bridge and readouts, on the CPU.
@@ -120,6 +121,7 @@ def measure_niavh(
         haystack: A video file from which every other haystack is taken.
         threads: Most threads of the engine.
         precision: Of the memory's bridge; None takes the bundle's default. All else runs at that.
+        encoder_precision: Of the encoder, which all read; None takes the bundle's default.
         progress: Called with what is being done and the fraction that is done.
 
     Raises:
@@ -132,7 +134,7 @@ def measure_niavh(
     progress("loading", 0.0)
     task = _checked_task(bundle)
     planned = plan_trials(grid, trials, task.classes, seed)
-    with _Bench(bundle, seed, haystack, threads, precision) as bench:
+    with _Bench(bundle, seed, haystack, threads, precision, encoder_precision) as bench:
         outcomes, without = bench.run(planned, progress)
         return NiavhReport(
             bundle=bundle.manifest.name,
@@ -156,10 +158,16 @@ class _Bench:
     """Encoder, contenders and haystacks of one test."""
 
     def __init__(
-        self, bundle: Bundle, seed: int, file: Path | None, threads: int | None, precision: Precision | None
+        self,
+        bundle: Bundle,
+        seed: int,
+        file: Path | None,
+        threads: int | None,
+        precision: Precision | None,
+        encoder_precision: Precision | None,
     ) -> None:
         self.seed, self.file = seed, file
-        self.encoder = Encoder(bundle, threads=threads, patches=True)
+        self.encoder = Encoder(bundle, precision=encoder_precision, threads=threads, patches=True)
         self.memory = Recurrent(bundle, "bridge", "readout", threads, precision)
         self.last_n = LastFrames(bundle, self.memory.floats, threads)
         self.contenders: dict[str, Contender] = {

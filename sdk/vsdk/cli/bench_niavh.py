@@ -43,6 +43,9 @@ def niavh(
     precision: Annotated[
         PrecisionName | None, typer.Option(help="Of the bridge; by default the bundle's.", show_default=False)
     ] = None,
+    encoder_precision: Annotated[
+        PrecisionName | None, typer.Option(help="Of the encoder; by default the bundle's.", show_default=False)
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all figures to this file.", metavar="FILE")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw the answers as heat-maps (PNG).", metavar="FILE")] = None,
 ) -> None:
@@ -66,6 +69,7 @@ def niavh(
             haystack=haystack,
             threads=threads,
             precision=precision.value if precision is not None else None,
+            encoder_precision=encoder_precision.value if encoder_precision is not None else None,
             progress=progress,
         )
     _show(report)
