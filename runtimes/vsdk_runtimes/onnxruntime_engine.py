@@ -167,6 +167,8 @@ class OnnxRuntimeSession(Session):
         options = {}
         if self._kind == "cuda":
             options = {"device_id": str(self._index)}
+            if self.info.precision == "fp32":
+                options["use_tf32"] = "0"  # by default products would round what they multiply to ten bits
             if self._recordings is not None:
                 options["enable_cuda_graph"] = "1"
             onnxruntime_cuda.preload_libraries(self._runtime)

@@ -261,6 +261,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--carry", type=Path, metavar="DIR", help="download wheels there, cut them, say what to carry")
     parser.add_argument("--python", default="3.12", help="with --carry: Python of the other machine")
+    parser.add_argument(
+        "--part", type=int, default=60, metavar="MIB", help="with --carry: size of a part (default: 60)"
+    )
     parser.add_argument("--join", type=Path, metavar="DIR", help="put pieces together again")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true", help="small networks, few rounds")
@@ -273,8 +276,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.carry is not None:
         options.carry.mkdir(parents=True, exist_ok=True)
         gpu_carry.download(options.carry, list(gpu_carry.PACKAGES), options.python)
-        gpu_carry.cut(options.carry)
-        print(gpu_carry.describe(options.carry))
+        gpu_carry.cut(options.carry, options.part * 2**20)
+        print(gpu_carry.describe(options.carry, options.part * 2**20))
         return 0
     if options.join is not None:
         print("\n".join(path.name for path in gpu_carry.join(options.join)) or "there was nothing to put together")

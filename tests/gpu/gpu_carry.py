@@ -8,9 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PART = 60 * 2**20
-"""Bytes of a part; a file that is larger is cut into pieces of this size."""
-
 PACKAGES = {
     "onnxruntime-gpu": "onnxruntime", "av": "av", "pydantic": "pydantic", "pydantic-core": "pydantic_core",
     "annotated-types": "annotated_types", "typing-inspection": "typing_inspection", "typer": "typer", "rich": "rich",
@@ -40,8 +37,8 @@ def download(folder: Path, packages: Sequence[str], python: str) -> None:
     subprocess.run(command, check=True)
 
 
-def cut(folder: Path, size: int = PART) -> None:
-    """Cut what is larger than a part into pieces `NAME.piece00`, `NAME.piece01` and so on."""
+def cut(folder: Path, size: int) -> None:
+    """Cut what is larger than `size` bytes into pieces `NAME.piece00`, `NAME.piece01` and so on."""
     for path in sorted(folder.iterdir()):
         if ".piece" in path.name or path.stat().st_size <= size:
             continue
@@ -51,7 +48,7 @@ def cut(folder: Path, size: int = PART) -> None:
         path.unlink()
 
 
-def parts(sizes: Mapping[str, int], size: int = PART) -> list[list[str]]:
+def parts(sizes: Mapping[str, int], size: int) -> list[list[str]]:
     """Files by part: as few parts as filling them one after the other gives, the largest files first."""
     found: list[list[str]] = []
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
@@ -63,7 +60,7 @@ def parts(sizes: Mapping[str, int], size: int = PART) -> list[list[str]]:
     return found
 
 
-def describe(folder: Path, size: int = PART) -> str:
+def describe(folder: Path, size: int) -> str:
     """The parts with their sizes, and the command that puts pieces together again."""
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     lines = []
@@ -72,7 +69,7 @@ def describe(folder: Path, size: int = PART) -> str:
         lines += [f"  {sizes[name] / 1e6:6.1f} MB  {name}" for name in part]
     lines += [
         "on the other machine, when all parts are in one folder:",
-        f"  {sys.executable.rpartition('/')[2]} tests/gpu/checks.py --join FOLDER",
+        "  python3 tests/gpu/checks.py --join FOLDER",
         "  python3 -m pip install --no-index --no-deps --target SITE FOLDER/*.whl && export PYTHONPATH=SITE",
     ]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,7 +115,12 @@ def test_a_provider_library_that_loads_is_not_blamed(tmp_path: Path) -> None:
         source.write_text(code)
         library = tmp_path / "capi" / f"libonnxruntime_providers_{name}.so"
         subprocess.run([compiler, "-shared", "-fPIC", "-Wl,-z,now", "-o", str(library), str(source)], check=True)
-    assert onnxruntime_cuda.missing_library(SimpleNamespace(__file__=str(tmp_path / "__init__.py"))) == ""
+    code = (
+        "import sys, types; from vsdk_runtimes import onnxruntime_cuda; "
+        "print(onnxruntime_cuda.missing_library(types.SimpleNamespace(__file__=sys.argv[1])))"
+    )  # in a process of its own: where ONNX Runtime was imported, it has loaded its own one already
+    command = [sys.executable, "-c", code, str(tmp_path / "__init__.py")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "\n"
 
 
 def test_preloading_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +192,7 @@ def test_a_gpu_without_a_driver_is_unavailable(pretended_gpu: Any) -> None:
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_the_gpu_asked_for_is_the_gpu_requested(pretended_gpu: Any) -> None:
+def test_the_gpu_asked_for_is_the_gpu_requested_and_fp32_is_fp32(pretended_gpu: Any) -> None:
     requests = []
 
     def record(path: str, settings: Any, **options: Any) -> Any:
@@ -198,7 +204,7 @@ def test_the_gpu_asked_for_is_the_gpu_requested(pretended_gpu: Any) -> None:
         with pytest.raises(EngineUnavailableError):
             pretended_gpu.load(device)
         assert requests.pop() == {
-            "providers": [("CUDAExecutionProvider", {"device_id": index})],
+            "providers": [("CUDAExecutionProvider", {"device_id": index, "use_tf32": "0"})],
             "enable_fallback": False,
         }
 
