@@ -563,7 +563,7 @@ def test_tensors_are_read_while_another_thread_records(
     np.testing.assert_array_equal(read, [found[0]])
 
 
-def test_a_workspace_that_is_too_small_says_how_much_is_wanted(
+def test_a_workspace_that_is_too_small_is_told_from_a_full_gpu(
     machine: StandIn, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The words are those of TensorRT for RTX on the memory attention of a large tracker."""
@@ -576,7 +576,7 @@ def test_a_workspace_that_is_too_small_says_how_much_is_wanted(
     monkeypatch.setattr(stand_in_tensorrt._Builder, "build_serialized_network", fail)
     with pytest.raises(EngineError, match="OutOfMemory") as caught:
         built(bundle, workspace=2**30)
-    assert "wants 1048 MB and may have 1024: use --workspace 1048, or smaller --shapes" in caught.value.hint
+    assert "wants more than the 1024 MB that it may have: use --workspace 2048, or smaller" in caught.value.hint
     with pytest.raises(EngineError, match="OutOfMemory") as caught:
         built(bundle, workspace=2**31)
     assert "close other programs" in caught.value.hint

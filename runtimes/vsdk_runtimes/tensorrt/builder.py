@@ -110,8 +110,8 @@ def _what_helps(said: str, workspace: int) -> str:
     smaller = "smaller --shapes, as batch=1:1:2"
     requested = _REQUESTED.search(said)
     if requested and int(requested[1]) > workspace:
-        needed = -(-int(requested[1]) // 2**20)
-        return f"It wants {needed} MB and may have {workspace // 2**20}: use --workspace {needed}, or {smaller}."
+        allowed = workspace // 2**20
+        return f"It wants more than the {allowed} MB that it may have: use --workspace {2 * allowed}, or {smaller}."
     return f"If memory ran out: {smaller}, a smaller --workspace, or close other programs."
 
 
