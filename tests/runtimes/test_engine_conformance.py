@@ -453,6 +453,19 @@ def test_other_sessions_on_the_device_take_device_outputs(engine: Engine, encode
     assert_close(ours.snapshot(), theirs.snapshot(), 0)
 
 
+def test_an_uploaded_array_is_an_input_for_every_session_on_the_device(engine: Engine, encoder: Session) -> None:
+    given = pixels()
+    kept = encoder.upload(given)
+    assert kept.shape == given.shape
+    assert kept.dtype == given.dtype
+    expected = encoder.run({"pixels": given})
+    with engine.load(encoder.component.bundle, "encoder") as other:
+        for session in (encoder, other, encoder):
+            assert_close(session.run({"pixels": kept}), expected, 0)
+        device = encoder.run({"pixels": kept}, to="device")
+        assert_close({name: tensor.numpy() for name, tensor in device.items()}, expected, 0)
+
+
 def test_a_chain_of_sessions_may_stay_on_the_device(engine: Engine, encoder: Session, tmp_path: Path) -> None:
     shape: bundles.Tensors = {"x": ("float32", ["n", 4])}
     result: bundles.Tensors = {"y": ("float32", ["n", 4])}
