@@ -63,7 +63,7 @@ def checked_precisions(asked: Sequence[str]) -> tuple[Precision, ...]:
 
 
 def check_calibration(precisions: Sequence[str], videos: Sequence[Video], what: str = "CHECKPOINT") -> None:
-    """int8 needs videos to calibrate with.
+    """int8 needs videos to calibrate with, and those that are named must be there.
 
     Args:
         precisions: Asked for.
@@ -71,7 +71,8 @@ def check_calibration(precisions: Sequence[str], videos: Sequence[Video], what: 
         what: What is exported, for the hint.
 
     Raises:
-        InputError: There are none.
+        InputError: There are none, or one has no end.
+        SourceError: One cannot be opened.
     """
     if "int8" in precisions and not videos:
         raise InputError(
@@ -80,6 +81,8 @@ def check_calibration(precisions: Sequence[str], videos: Sequence[Video], what: 
             hint=f"A few minutes of what it will see: vsdk export {what} --out DIR --precision fp32,int8 "
             "--calibrate VIDEO",
         )
+    if videos:
+        CalibrationVideos.of(videos).check()
 
 
 def export_module(
@@ -181,7 +184,7 @@ def export_networks(
             steps.begin(f"{network.name}: tracing")
             graphs[network.name] = trace(network)
         seen = dict[str, Seen]()
-        if calibrate:
+        if calibrate and precisions != ("fp32",):
             steps.begin("calibrating")
             videos = CalibrationVideos.of(calibrate, steps.still)
             seen = observe(networks, graphs, target.base or target.into, videos)

@@ -57,6 +57,16 @@ class CalibrationVideos:
         """Their names without the folders that they are in."""
         return ", ".join(Path(name).name for name in self.names)
 
+    def check(self) -> None:
+        """Open each once, so that a name that is wrong is found before minutes of other work.
+
+        Raises:
+            InputError: One has no end.
+            SourceError: One cannot be opened.
+        """
+        for name in self.names:
+            _opened(name).close()
+
     def frames(self, resize: Resize, count: int) -> list[Image]:
         """So many frames, or all if there are fewer, evenly spread over all videos.
 

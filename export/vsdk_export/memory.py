@@ -14,7 +14,7 @@ from vsdk_runtimes import Bundle, load, load_bundle
 from vsdk_runtimes.errors import ExportError
 from vsdk_runtimes.manifest import Origin
 
-from .build import Progress, Target, Video, checked_precisions, export_networks, no_progress
+from .build import Progress, Target, Video, check_calibration, checked_precisions, export_networks, no_progress
 from .frames import pixels
 from .memory_samples import drawn_tokens, memory_samples
 from .network import Array, Network, Recurrence
@@ -68,6 +68,9 @@ def export_memory(
             be exported.
         ParityError: The graph does not reproduce the module, step by step or in the closed loop.
     """
+    chosen = checked_precisions(precisions)
+    if calibrate:
+        check_calibration(chosen, calibrate)
     target = Target(_path(out), _path(into), bundle_name, base=_path(encoder))
     existing = target.base or target.into
     tokens = None
@@ -75,7 +78,6 @@ def export_memory(
         check_encoder(bundle, step.config.patches, step.config.width)
         tokens = encoder_tokens(bundle)
     networks = memory_networks(step, projector, origin, tokens=tokens, name=name, role=role, family=family)
-    chosen = checked_precisions(precisions)
     return export_networks(networks, target, precisions=chosen, calibrate=calibrate, progress=progress)
 
 
