@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_checkpoints import Exported
+from clips import write_clip
+from small_checkpoints import Exported, MakeCheckpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
@@ -27,7 +28,7 @@ from edgetam_reference import edgetam_video_model
 from sam2_reference import video_model
 
 import vsdk
-from vsdk_export import export_memory
+from vsdk_export import export_checkpoint, export_memory
 from vsdk_export.tracker import export_tracker
 from vsdk_models.sam2.edgetam_model import edgetam_networks
 from vsdk_models.sam2.model import sam2_networks
@@ -98,9 +99,17 @@ def check(rows: list[dict[str, Any]], precision: str, count: int) -> None:
 def test_encoders_and_text_towers_of_every_family(
     build: Build, exported: Callable[[str], Exported], precision: str
 ) -> None:
-    kinds = ("clip", "siglip", "siglip2_fixed", "dinov2", "dinov2_registers", "dinov3")
+    kinds = ("clip", "siglip", "siglip2_fixed", "siglip2_naflex", "dinov2", "dinov2_registers", "dinov3")
     rows = build(precision, *(exported(kind).bundle for kind in kinds))
-    check(rows, precision, len(kinds) + 3)
+    check(rows, precision, len(kinds) + 4)
+
+
+def test_encoders_at_int8(build: Build, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4")
+    kinds = ("clip_vision", "siglip_vision", "dinov2", "dinov3")
+    for kind in kinds:
+        export_checkpoint(str(make_checkpoint(kind)), out=tmp_path / kind, precisions=("int8",), calibrate=[str(clip)])
+    check(build("int8", *(tmp_path / kind for kind in kinds)), "int8", len(kinds))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
