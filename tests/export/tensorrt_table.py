@@ -151,21 +151,20 @@ def measure(name: str, precision: str, work: Path, python: Path) -> Rows:
 
 
 def table(rows: Rows) -> str:
-    """The rows as Markdown."""
-    lines = ["| bundle | component | precision | computes in | plan | build |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        label = f"{row['bundle']}, {WHAT[row['bundle']]}"
-        if "refused" in row:
-            lines.append(
-                f"| {label} | {row['component']} | {row['precision']} | | {' '.join(row['refused'].split())} | |"
-            )
-            continue
-        computes = ", ".join(f"{count} {name}" for name, count in row["asked"].items()) or "no products"
-        size = f"{row['bytes'] / 1e6:.1f} MB"
-        lines.append(
-            f"| {label} | {row['component']} | {row['precision']} | {computes} | {size} | {row['seconds']:.1f} s |"
-        )
+    """The rows as Markdown: one line for each component, with the plan's size and the time to build at each precision."""
+    precisions = ("fp32", "fp16", "int8")
+    lines = [f"| bundle | component | {' | '.join(precisions)} |", "|---" * 5 + "|"]
+    cells = {(row["bundle"], row["component"], row["precision"]): _cell(row) for row in rows}
+    for bundle, component in dict.fromkeys((row["bundle"], row["component"]) for row in rows):
+        found = [cells.get((bundle, component, precision), "") for precision in precisions]
+        lines.append(f"| {bundle}, {WHAT[bundle]} | {component} | {' | '.join(found)} |")
     return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if "refused" in row:
+        return f"refused: {' '.join(row['refused'].split())}"
+    return f"{row['bytes'] / 1e6:.1f} MB, {row['seconds']:.1f} s"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
