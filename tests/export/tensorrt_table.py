@@ -151,7 +151,7 @@ def measure(name: str, precision: str, work: Path, python: Path) -> Rows:
 
 
 def table(rows: Rows) -> str:
-    """The rows as Markdown: one line for each component, with the plan's size and the time to build at each precision."""
+    """The rows as Markdown: a line for each component, with size and time to build of the plan at each precision."""
     precisions = ("fp32", "fp16", "int8")
     lines = [f"| bundle | component | {' | '.join(precisions)} |", "|---" * 5 + "|"]
     cells = {(row["bundle"], row["component"], row["precision"]): _cell(row) for row in rows}
