@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+
+class OutOfTime(BaseException):
+    """The time is over; no `except Exception` on the way holds it up."""
 
 
 @dataclass
@@ -13,11 +20,13 @@ class Budget:
 
     Attributes:
         seconds: From the start on.
+        grace: How many more seconds what is under way then may take.
         clock: Tells the time in seconds.
         skipped: What was left out, with the reason.
     """
 
     seconds: float
+    grace: float = 15.0
     clock: Callable[[], float] = time.monotonic
     skipped: list[str] = field(default_factory=list)
 
@@ -40,6 +49,23 @@ class Budget:
             return True
         self.skip(what, f"needs about {needs:.0f} s, {self.left:.0f} s are left")
         return False
+
+    @contextmanager
+    def enforced(self) -> Iterator[None]:
+        """Break off what is under way when time and grace are over, and note it; in the main thread only."""
+
+        def stop(number: int, frame: Any) -> None:
+            raise OutOfTime
+
+        before = signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, max(self.left + self.grace, 0.001))
+        try:
+            yield
+        except OutOfTime:
+            self.skip("what was under way and all after it", f"{self.seconds + self.grace:.0f} s are over")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def skip(self, what: str, why: str) -> None:
         """Leave something out, and say so at once."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,21 @@ def test_the_budget_counts_from_its_start(capsys: pytest.CaptureFixture[str]) ->
     assert budget.left == 0
     assert budget.skipped == ["third: needs about 4 s, 3 s are left"]
     assert capsys.readouterr().out == "SKIPPED third: needs about 4 s, 3 s are left\n"
+
+
+def test_what_is_under_way_when_the_time_is_over_is_broken_off(capsys: pytest.CaptureFixture[str]) -> None:
+    budget = Budget(0.05, grace=0)
+    reached = False
+    with budget.enforced():
+        with contextlib.suppress(Exception):
+            time.sleep(30)
+        reached = True
+    assert not reached
+    assert budget.spent < 20
+    assert len(budget.skipped) == 1
+    with budget.enforced():  # once more: it ends at once
+        time.sleep(30)
+    assert budget.spent < 20
 
 
 def test_an_output_beyond_its_limit_or_not_finite_is_wrong() -> None:
