@@ -140,6 +140,13 @@ def test_the_bundle_that_ships(build: Build, precision: str) -> None:
     check(build(precision, folder), precision, sum(precision in part.spec.files for part in components))
 
 
+def test_the_graphs_of_the_conformance_suite(build: Build, tmp_path: Path) -> None:
+    """So that the suite can run where the library and a GPU are."""
+    folders = [bundles.encoder_bundle(tmp_path / "e"), bundles.memory_bundle(tmp_path / "m")]
+    check(build("fp32", *folders, bundles.typed_bundle(tmp_path / "t")), "fp32", 3)
+    check(build("fp16", folders[0]), "fp16", 1)
+
+
 # --- What is refused, by the real parser ---
 
 

@@ -209,7 +209,13 @@ TYPED_OUTPUTS: Tensors = {**{f"out_{dtype}": (dtype, [2, "n"]) for dtype in DTYP
 
 def typed_bundle(folder: Path) -> Path:
     """A bundle whose component `typed` transposes a matrix of each dtype, and negates a scalar."""
-    nodes = [node("Transpose", [f"in_{dtype}"], [f"out_{dtype}"]) for dtype in DTYPES]
+    nodes = [node("Transpose", [f"in_{dtype}"], [f"out_{dtype}"]) for dtype in DTYPES if dtype != "uint8"]
+    # TensorRT takes uint8 only to cast it, and gives it only from a cast.
+    nodes += [
+        node("Cast", ["in_uint8"], ["wide"], to=TensorProto.FLOAT),
+        node("Transpose", ["wide"], ["turned"]),
+        node("Cast", ["turned"], ["out_uint8"], to=TensorProto.UINT8),
+    ]
     nodes.append(node("Neg", ["in_scalar"], ["out_scalar"]))
     part = component("typed", {"fp32": "typed.onnx"}, TYPED_INPUTS, TYPED_OUTPUTS)
     return write_bundle(folder, {"typed": part}, {"typed.onnx": graph(nodes, TYPED_INPUTS, TYPED_OUTPUTS)})
