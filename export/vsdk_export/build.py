@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from os import PathLike
@@ -13,11 +13,10 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from vsdk_runtimes import SCHEMA_VERSION, Bundle, Precision, bundle_digest
+from vsdk_runtimes import SCHEMA_VERSION, Precision, bundle_digest
 from vsdk_runtimes.errors import ExportError, InputError
 from vsdk_runtimes.manifest import (
     ComponentSpec,
-    Deviation,
     Manifest,
     Origin,
     PipelineSettings,
@@ -30,10 +29,9 @@ from .calibration_calls import Seen, observe
 from .graph import SINGLE_FILE_LIMIT, component_spec, trace, weight_names, write_graph
 from .half import to_half
 from .initial_state import write_state
+from .measuring import References, limit_for, measured
 from .network import Arrays, Network
-from .parity import LIMITS, Limit, Pairs, limit_of, measure, referenced, sample_batches
 from .precision_search import int8_graph
-from .recurrent_parity import measure_recurrent
 from .report import ComponentPlan, ExportReport, ParityRow
 from .writer import StagedBundle, check_target
 
@@ -175,7 +173,8 @@ def export_networks(
         single_file_limit: Bytes of weights beyond which they go to a file of their own.
     """
     existing = check_target(target.out, target.into, tuple(network.name for network in networks), target.base)
-    steps = _Steps(progress, len(networks) * (2 + 2 * len(precisions)) + bool(calibrate))
+    calibrates = bool(calibrate) and precisions != ("fp32",)
+    steps = _Steps(progress, len(networks) * (2 + 2 * len(precisions)) + calibrates)
     with StagedBundle(target.out, target.into) as staged:
         if target.base is not None:
             staged.copy(target.base)
@@ -184,7 +183,7 @@ def export_networks(
             steps.begin(f"{network.name}: tracing")
             graphs[network.name] = trace(network)
         seen = dict[str, Seen]()
-        if calibrate and precisions != ("fp32",):
+        if calibrates:
             steps.begin("calibrating")
             videos = CalibrationVideos.of(calibrate, steps.still)
             seen = observe(networks, graphs, target.base or target.into, videos)
@@ -210,7 +209,7 @@ def export_networks(
         preprocessing=next((spec.preprocessing for spec in components.values() if spec.preprocessing), None),
         components=components,
         parity=tuple(
-            ParityRow(name, precision, output, item, str(_limit(spec, precision, output)))
+            ParityRow(name, precision, output, item, str(limit_for(spec, precision, output)))
             for name, spec in components.items()
             for precision, measured in spec.parity.items()
             for output, item in measured.items()
@@ -236,13 +235,6 @@ class _Steps:
         self._progress(description, (self._done - 1) / self._total)
 
 
-def _limit(spec: ComponentSpec, precision: Precision, output: str) -> Limit:
-    """What an output was held against."""
-    if spec.state:
-        return LIMITS[precision]
-    return limit_of(precision, len(spec.outputs[output].shape))
-
-
 def _export_one(
     network: Network,
     graph: ir.Model,
@@ -260,8 +252,7 @@ def _export_one(
         steps.begin(f"{network.name}: writing {precision}")
         typed = graph
         if precision == "fp16":
-            calls = chain(network.calls(), seen.calibration if seen else ())
-            typed = to_half(graph, calls, keep_float=network.keep_float)
+            typed = to_half(graph, chain(network.calls(), _calls(network, seen)), keep_float=network.keep_float)
         elif precision == "int8":
             typed, quantised = _in_int8(network, graph, seen, steps)
         files[precision] = f"{network.name}/{precision}.onnx"
@@ -277,22 +268,28 @@ def _export_one(
     )
     del graph, typed
     steps.begin(f"{network.name}: running the PyTorch reference")
-    references = _References(network, seen)
+    references = References(network, seen)
     parity = {}
     for precision in precisions:
         steps.begin(f"{network.name}: verifying {precision}")
-        parity[precision] = _measured(spec, staged, precision, references)
+        parity[precision] = measured(spec, staged.folder, staged.entries(), precision, references)
     return spec.model_copy(update={"parity": parity})
+
+
+def _calls(network: Network, seen: Seen | None) -> Iterable[Arrays]:
+    """The runs that a video led to: a recurrent network's state comes from running its reference."""
+    if seen is None:
+        return ()
+    return seen.calibration if network.recurrence is None else replace(network, samples=seen.samples).calls()
 
 
 def _in_int8(network: Network, graph: ir.Model, seen: Seen | None, steps: _Steps) -> tuple[ir.Model, QuantisedSpec]:
     """The int8 graph, and what the manifest says of it."""
     if network.recurrence is not None:
-        own = replace(network, samples=seen.samples) if seen else network
-        calibration = held_out = list(own.calls())
+        calibration = held_out = list(_calls(network, seen) if seen else network.calls())
     elif seen is not None:
         calibration, held_out = list(seen.calibration), list(seen.held_out)
-    elif network.preprocessing is not None or network.tracker is not None:
+    elif network.preprocessing is not None or network.role.startswith("tracker."):
         raise InputError(f"component {network.name!r} cannot be exported at int8 without a video to calibrate with")
     else:  # what a memory bridge gave out
         calibration = held_out = list(network.calls())
@@ -306,50 +303,6 @@ def _in_int8(network: Network, graph: ir.Model, seen: Seen | None, steps: _Steps
         left={item.label: float(f"{item.cost:.2g}") for item in made.left},
         calibration=seen.source if seen else f"{len(calibration)} runs of its own samples",
     )
-
-
-class _References:
-    """What a network's graphs are compared with, each of its batches run once."""
-
-    def __init__(self, network: Network, seen: Seen | None) -> None:
-        self.network, self._seen = network, seen
-        self._ordinary: Pairs | None = None
-        self._held_out: Pairs | None = None
-
-    def recurrent(self, precision: Precision) -> Network:
-        """The network with the samples that this precision is measured on."""
-        lower = precision == "int8" and self._seen is not None
-        return replace(self.network, samples=self._seen.samples) if lower and self._seen else self.network
-
-    def ordinary(self, precision: Precision) -> Pairs:
-        """Samples with reference outputs; none for int8 where there is a video."""
-        if precision == "int8" and self._seen is not None:
-            return ()
-        if self._ordinary is None:
-            self._ordinary = referenced(self.network, sample_batches(self.network))
-        return self._ordinary
-
-    def held_out(self, precision: Precision) -> Pairs:
-        """What a video showed, with reference outputs; none for fp32, which is not calibrated."""
-        if precision == "fp32" or self._seen is None:
-            return ()
-        if self._held_out is None:
-            self._held_out = referenced(self.network, self._seen.held_out)
-        return self._held_out
-
-
-def _measured(
-    spec: ComponentSpec, staged: StagedBundle, precision: Precision, references: _References
-) -> dict[str, Deviation]:
-    """Verify through a bundle that holds only this component: the run side's own reading of what was written."""
-    network = references.network
-    manifest = Manifest(
-        name=network.name, created_with={}, components={network.name: spec}, files=staged.entries()
-    )  # fmt: skip
-    component = Bundle(staged.folder, manifest).components[network.name]
-    if network.recurrence is not None:
-        return measure_recurrent(component, precision, references.recurrent(precision))
-    return measure(component, precision, network, references.ordinary(precision), references.held_out(precision))
 
 
 def _manifest(

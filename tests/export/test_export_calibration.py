@@ -18,6 +18,7 @@ from vsdk_export.calibration_calls import Seen
 from vsdk_export.calibration_tracker import WINDOW, WINDOWS, follow, observe_tracker
 from vsdk_export.memory_samples import MIN_STEPS
 from vsdk_models.videollamb import BridgeConfig, MemoryStep
+from vsdk_models.videollamb.adapter import bridge_adapter
 from vsdk_runtimes.errors import InputError, UnsupportedModelError
 
 
@@ -91,8 +92,8 @@ SMALL = BridgeConfig(width=192, heads=4, hidden=64, memory_tokens=4, patches=64,
 def test_a_memory_is_calibrated_on_the_scenes_of_a_video(video: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     report = export_memory(
-        MemoryStep(SMALL), encoder=EMBEDDED, name="other", role="bridge.other", out=tmp_path / "bundle",
-        precisions=("fp32", "int8"), calibrate=[video],
+        MemoryStep(SMALL), projector=bridge_adapter(192, 24), encoder=EMBEDDED, name="other", role="bridge.other",
+        out=tmp_path / "bundle", precisions=("fp32", "fp16", "int8"), calibrate=[video],
     )  # fmt: skip
     spec = report.components["other"]
     assert spec.quantised is not None
@@ -100,6 +101,9 @@ def test_a_memory_is_calibrated_on_the_scenes_of_a_video(video: Path, tmp_path: 
     steps, _, segments = spec.quantised.calibration.partition(" steps over ")
     assert int(steps) >= MIN_STEPS
     assert int(segments.split()[0]) >= 2, "the video has two scenes"
+    projector = report.components["projector"].quantised
+    assert projector is not None
+    assert (projector.share, projector.calibration) == (1.0, spec.quantised.calibration)
     closed = {name: item for name, item in spec.parity["int8"].items() if name.endswith("(closed loop)")}
     assert closed
     assert all(item.cosine >= 0.98 for item in closed.values())
