@@ -108,6 +108,8 @@ def build(trt: TensorRT, component: Component, precision: Precision, settings: B
 
 def _what_helps(said: str, workspace: int) -> str:
     smaller = "smaller --shapes, as batch=1:1:2"
+    if "FP32 GEMM is not supported" in said:
+        return "Turing has no matrix products in fp32: leave sm75 out of --gpu, or use an fp16 graph that has none."
     requested = _REQUESTED.search(said)
     if requested and int(requested[1]) > workspace:
         allowed = workspace // 2**20

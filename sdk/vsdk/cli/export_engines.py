@@ -86,7 +86,12 @@ def _show(built: list[BuiltEngine]) -> None:
         for remark in engine.remarks:
             stderr.print(f"note: {engine.component}: {remark}", markup=False, highlight=False, soft_wrap=True)
     folders = {str(engine.path.parent) for engine in built}
-    stderr.print(f"{len(built)} engines in {', '.join(folders)}", markup=False, highlight=False, soft_wrap=True)
+    stderr.print(
+        f"{len(built)} {'engine' if len(built) == 1 else 'engines'} in {', '.join(folders)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:
