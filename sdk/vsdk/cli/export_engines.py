@@ -85,13 +85,8 @@ def _show(built: list[BuiltEngine]) -> None:
     for engine in built:
         for remark in engine.remarks:
             stderr.print(f"note: {engine.component}: {remark}", markup=False, highlight=False, soft_wrap=True)
-    folders = {str(engine.path.parent) for engine in built}
-    stderr.print(
-        f"{len(built)} {'engine' if len(built) == 1 else 'engines'} in {', '.join(folders)}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    said = f"{len(built)} {'engine' if len(built) == 1 else 'engines'} in {built[0].path.parent}"
+    stderr.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _counts(counts: dict[str, int]) -> str:
