@@ -143,8 +143,8 @@ def test_code_in_a_checkpoint_is_never_run(fresh_checkpoint: MakeCheckpoint, tmp
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"precisions": ("int8",)}, UnsupportedModelError, "int8 export is not available in this version"),
-        ({"precisions": ("tensorrt",)}, UnsupportedModelError, "TensorRT engines is not available in this version"),
+        ({"precisions": ("int8",)}, InputError, "int8 needs a video to calibrate with"),
+        ({"precisions": ("tensorrt",)}, InputError, "unknown precision 'tensorrt'"),
         ({"precisions": ("fp64",)}, InputError, "unknown precision 'fp64'"),
         ({"precisions": ()}, InputError, "no precision"),
         ({"layer": -BLOCKS - 2}, InputError, f"the model has {BLOCKS} blocks"),
