@@ -23,6 +23,9 @@ from vsdk_export import quantize as quantize_module
 from vsdk_export.calibration import CalibrationVideos
 from vsdk_export.frames import pixels
 from vsdk_export.report import ExportReport
+from vsdk_export.tracker import export_tracker
+from vsdk_models.nano.tracker.bundle import as_networks
+from vsdk_models.nano.tracker.network import NanoTracker
 from vsdk_runtimes import bundle_digest, load_bundle, read_manifest
 from vsdk_runtimes.errors import ExportError, InputError, ParityError, SourceError
 from vsdk_runtimes.manifest import Origin, Preprocessing, Resize
@@ -159,6 +162,9 @@ def test_int8_without_a_video_is_refused_with_what_to_type(tmp_path: Path) -> No
         export(Small(), tmp_path / "bundle")
     with pytest.raises(InputError, match=r"vsdk export my-clip --out DIR --precision fp32,int8 --calibrate VIDEO"):
         export_checkpoint("my-clip", out=tmp_path / "bundle", precisions=("int8",))
+    with pytest.raises(InputError, match="--calibrate VIDEO"):
+        export_tracker(as_networks(NanoTracker()), origin=ORIGIN, out=tmp_path / "bundle", precisions=("fp32", "int8"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
