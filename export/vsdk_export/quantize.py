@@ -1,10 +1,11 @@
 """The int8 graph: static quantisation that ONNX Runtime's CPU kernels and TensorRT both accept.
 
 One recipe: QuantizeLinear/DequantizeLinear pairs around every MatMul, Gemm and Conv that has weights, everything signed
-and symmetric (zero point 0), weights a scale for each output channel, activations a scale for each tensor, biases left
-in float. Any other recipe of ONNX Runtime's quantiser is refused by TensorRT's parser. The ranges of activations come
-from calibration batches, so those must be what the graph sees in use: for a recurrent graph that means states from a
-long run, since a state that calibration never saw is clipped, and the clipped state is fed back.
+and symmetric (zero point 0), weights a scale for each output channel where a kernel can multiply it in (`channels.py`),
+activations a scale for each tensor, biases left in float. Any other recipe of ONNX Runtime's quantiser is refused by
+TensorRT's parser. The ranges of activations come from calibration batches, so those must be what the graph sees in use:
+for a recurrent graph that means states from a long run, since a state that calibration never saw is clipped, and the
+clipped state is fed back.
 
 Products of two activations stay in float. In attention over hundreds of tokens most probabilities are below the step of
 1/127 and would vanish: of nano's bridge, single tokens came out with a cosine of -0.2 instead of 0.9998. And the cache
@@ -34,10 +35,10 @@ import onnx_ir.passes.common as passes
 from vsdk_runtimes.errors import ExportError, InputError
 from vsdk_runtimes.onnxruntime_engine import import_onnxruntime
 
+from .channels import QUANTISED, check_channels, without_channels
 from .graph import write_graph
 from .network import Array, Arrays
 
-QUANTISED = ("MatMul", "Gemm", "Conv")
 MIN_BATCHES = 8
 
 
@@ -113,6 +114,7 @@ def quantised_graph(model: ir.Model, calibration: Sequence[Arrays]) -> Quantised
         prepared, written = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         # Merges MatMul and Add into Gemm; without it the quantised graph is no faster than the float one.
         quantisation.shape_inference.quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+        float_graph = ir.load(prepared)
         quantisation.quantize_static(
             str(prepared),
             str(written),
@@ -122,13 +124,18 @@ def quantised_graph(model: ir.Model, calibration: Sequence[Arrays]) -> Quantised
             weight_type=quantisation.QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=list(QUANTISED),
-            nodes_to_exclude=_without_weights(ir.load(prepared)),
+            nodes_to_exclude=_without_weights(float_graph),
             calibrate_method=quantisation.CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+                "TensorQuantOverrides": {name: [{"symmetric": True}] for name in without_channels(float_graph)},
+            },
         )
         found = ir.load(written)
         ir.external_data.load_to_model(found)
-        weights = _weights(ir.load(prepared))
+        weights = _weights(float_graph)
     for node in list(found.graph):
         if node.op_type in ("MatMul", "Gemm"):
             _without_pair_behind(found, node)
@@ -146,7 +153,7 @@ def check_quantised(model: ir.Model, left: Collection[str] = ()) -> QuantisedNod
 
     Raises:
         ExportError: Nothing was quantised, a zero point is not 0, a bias or an activation is not signed 8 bits, or
-            another node with weights stayed in float.
+            another node with weights stayed in float, or weights have scales along an axis that is summed over.
     """
     pairs = weighted = products = 0
     for node in model.graph:
@@ -156,6 +163,7 @@ def check_quantised(model: ir.Model, left: Collection[str] = ()) -> QuantisedNod
         elif node.op_type in QUANTISED:
             quantised = [_is_dequantised(value) for value in node.inputs[:2]]
             if all(quantised):
+                check_channels(node)
                 weighted += any(_is_quantised_weight(value) for value in node.inputs[:2])
             else:
                 if not any(value is not None and value.is_initializer() for value in node.inputs[:2]):

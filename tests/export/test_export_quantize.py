@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vsdk_export import quantize as quantize_module
+from vsdk_export.channels import without_channels
 from vsdk_export.graph import trace, write_graph
 from vsdk_export.network import Network
 from vsdk_export.quantize import check_quantised, quantize
@@ -106,3 +108,102 @@ def test_calibration_that_does_not_fit_is_refused(change: object, message: str) 
 def test_too_few_batches_are_refused() -> None:
     with pytest.raises(InputError, match="at least 8"):
         quantize(graph_of(Perceptron()), calibration(7))
+
+
+class Stack(nn.Module):
+    """Four matrices in one tensor, as the heads that make SAM 2's masks are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stack = nn.Parameter(torch.randn(4, 32, 16) / 32**0.5)
+
+    def forward(self, tokens: Tensor, mix: Tensor) -> Tensor:
+        """`[batch, 4, 16]`: each row goes through the matrix of its own."""
+        rows = torch.matmul(tokens.transpose(0, 1), self.stack).transpose(0, 1)
+        return torch.matmul(mix, rows)
+
+
+class OnTheLeft(nn.Module):
+    """A matrix that mixes the rows, as that of a pooling or a resampling is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rows = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, tokens: Tensor, mix: Tensor) -> Tensor:
+        """`[batch, 4, 32]`."""
+        return torch.matmul(mix, torch.matmul(self.rows, tokens))
+
+
+class OneColumn(nn.Module):
+    """A vector in the place of a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.column = nn.Parameter(torch.randn(32))
+
+    def forward(self, tokens: Tensor, mix: Tensor) -> Tensor:
+        """`[batch, 4]`."""
+        return torch.matmul(mix, torch.matmul(tokens, self.column)[..., None])[..., 0]
+
+
+class Tied(nn.Module):
+    """One square matrix, read as it is and transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.square = nn.Parameter(torch.randn(32, 32) / 32**0.5)
+        self.bias = nn.Parameter(torch.randn(32))
+
+    def forward(self, tokens: Tensor, mix: Tensor) -> Tensor:
+        """`[batch, 32]`."""
+        once = torch.matmul(tokens, self.square).mean(1)
+        return nn.functional.linear(once, self.square, self.bias) + mix.mean((1, 2))[:, None]
+
+
+@pytest.mark.parametrize("module", [Stack, OnTheLeft, OneColumn, Tied])
+def test_weights_without_an_axis_for_their_channels_have_one_scale(module: type[nn.Module], tmp_path: Path) -> None:
+    """ONNX Runtime refused a scale for each row of a stack: `b zero point is not valid`."""
+    graph = graph_of(module())
+    assert len(without_channels(graph)) == 1
+    quantised = quantize(graph, calibration())
+    scales = [
+        node.inputs[1].const_value.shape.rank()
+        for node in quantised.graph
+        if node.op_type == "DequantizeLinear" and node.inputs[0].is_initializer()
+    ]
+    assert scales == [0] * len(scales)
+    assert scales
+    wanted, found = run(graph, tmp_path, batches()), run(quantised, tmp_path, batches())
+    cosine = (wanted * found).sum(-1) / np.linalg.norm(wanted, axis=-1) / np.linalg.norm(found, axis=-1)
+    assert cosine.min() > 0.99
+    assert np.abs(wanted - found).max() > 0
+
+
+def test_a_matrix_has_a_scale_for_each_column() -> None:
+    graph = graph_of(Perceptron())
+    assert without_channels(graph) == []
+    sizes = [
+        node.inputs[1].const_value.shape
+        for node in quantize(graph, calibration()).graph
+        if node.op_type == "DequantizeLinear" and node.inputs[0].is_initializer()
+    ]
+    assert sorted(map(tuple, sizes)) == [(32,), (64,)]
+
+
+@pytest.mark.parametrize("module", [Stack, OnTheLeft])
+def test_scales_along_the_sum_are_refused_and_the_guard_bites(
+    module: type[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = graph_of(module())
+    monkeypatch.setattr(quantize_module, "without_channels", lambda _: [])
+    with pytest.raises(ExportError, match=r"MatMul 'MatMul_\d' have a scale for each element of axis 1"):
+        quantize(graph, calibration())
+    if module is Stack:
+        monkeypatch.setattr(quantize_module, "check_channels", lambda _: None)
+        with pytest.raises(Exception, match="b zero point is not valid"):
+            run(quantize(graph, calibration()), tmp_path, batches())
