@@ -20,7 +20,7 @@ from vsdk_runtimes.engine import DeviceTensor
 from vsdk_runtimes.errors import InputError
 
 from .calibration import CalibrationVideos
-from .calibration_calls import Seen, split
+from .calibration_calls import MIN_SEEN, Seen, split
 from .network import Array, Arrays
 
 WINDOW = 24
@@ -54,13 +54,19 @@ def observe_tracker(bundle: Bundle, videos: CalibrationVideos) -> dict[str, Seen
                 "so many",
                 hint="Give a longer one: --calibrate VIDEO",
             )
+        if (total := sum(map(len, windows))) < MIN_SEEN:
+            raise InputError(
+                f"the calibration videos have {total} frames to follow something through, and at least {MIN_SEEN} are "
+                "needed",
+                hint="Give a longer video, or several: --calibrate VIDEO --calibrate VIDEO",
+            )
         recorders = {part: _Recorder(getattr(tracker.networks, part)) for part in _PARTS}
         for part, recorder in recorders.items():
             setattr(tracker.networks, part, recorder)
         for number, window in enumerate(windows):
             videos.says(f"following objects, {number + 1} of {len(windows)}")
             follow(tracker, window, number)
-    source = f"{sum(map(len, windows))} frames of {videos.title}"
+    source = f"{total} frames of {videos.title}"
     names = {part: bundle.component(f"tracker.{part}").name for part in _PARTS}
     return {names[part]: Seen(*recorder.calls(), source=source) for part, recorder in recorders.items()}
 

@@ -120,7 +120,8 @@ def int8_graph(
         raise ExportError(
             f"component {component!r} at int8: only {share:.0%} of the multiply-adds with weights could be in int8 "
             f"within {distance.limits()}, and a graph with less than {MIN_SHARE:.0%} is not called int8",
-            hint="Calibrate with more of what it will see (--calibrate VIDEO, several times), or use fp16.",
+            hint="Calibrate with more of what it will see: --calibrate VIDEO --calibrate VIDEO. If it stays so, export "
+            "the checkpoint without int8: --precision fp32,fp16",
         )
     chosen = full.without(left)
     nodes = check_quantised(chosen, left)

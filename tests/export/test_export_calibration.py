@@ -65,7 +65,7 @@ def test_prompts_of_every_kind_are_among_them(seen: dict[str, Seen]) -> None:
 
 
 def test_the_same_video_gives_the_same_calls(tmp_path: Path) -> None:
-    short = CalibrationVideos.of([write_clip(tmp_path / "short.mp4", frames=8)])
+    short = CalibrationVideos.of([write_clip(tmp_path / "short.mp4", frames=12)])
     first, second = (observe_tracker(vsdk.load(), short) for _ in range(2))
     for name, item in first.items():
         for one, other in zip(item.calibration, second[name].calibration, strict=True):
@@ -84,6 +84,9 @@ def test_a_video_too_short_for_a_tracker(tmp_path: Path) -> None:
     short = write_clip(tmp_path / "short.mp4", frames=5)
     with pytest.raises(InputError, match="at least 8 consecutive frames"):
         observe_tracker(vsdk.load(), CalibrationVideos.of([short]))
+    longer = write_clip(tmp_path / "longer.mp4", frames=11)
+    with pytest.raises(InputError, match="have 11 frames to follow something through, and at least 12"):
+        observe_tracker(vsdk.load(), CalibrationVideos.of([short, longer]))
 
 
 SMALL = BridgeConfig(width=192, heads=4, hidden=64, memory_tokens=4, patches=64, grid=2, frames=2, capacity=3)

@@ -125,8 +125,10 @@ def test_with_too_little_in_int8_it_is_refused_and_the_guard_bites(
     """Within this limit nothing can be in int8 but the last layer."""
     monkeypatch.setattr(parity_module, "INT8_VECTOR", parity_module.Limit(cosine=1 - 1e-7))
     monkeypatch.setitem(parity_module.LIMITS, "int8", parity_module.Limit(cosine=1 - 1e-7))
-    with pytest.raises(ExportError, match=r"'encoder' at int8: only \d+% of the multiply-adds"):
+    with pytest.raises(ExportError, match=r"'encoder' at int8: only \d+% of the multiply-adds") as refused:
         export(Small(), tmp_path / "bundle", video)
+    assert "--calibrate VIDEO --calibrate VIDEO" in str(refused.value.hint), "what to type: more of it,"
+    assert "--precision fp32,fp16" in str(refused.value.hint), "or no int8"
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(search_module, "MIN_SHARE", 0.0)
     monkeypatch.setattr(search_module, "check_quantised", lambda *_: quantize_module.QuantisedNodes(0, 0, 0))
