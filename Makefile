@@ -15,6 +15,9 @@ FOLDERS = sdk runtimes models export tests examples
 # Folder by folder, because each folder of tests may have a conftest.py of its own.
 TYPED = $(filter-out tests/__pycache__/,$(wildcard tests/*/)) examples
 
+# A file of tests stays together, because what its tests share is made once for each process.
+BESIDE = --numprocesses auto --maxprocesses 4 --dist loadfile
+
 CLIP = demo/clip.mp4
 ifeq ($(origin VIDEO),undefined)
 VIDEO = $(CLIP)
@@ -42,7 +45,7 @@ test: .venv-test/installed
 	.venv-test/bin/python -m ruff format --check $(FOLDERS)
 	.venv-test/bin/python -m mypy
 	for folder in $(TYPED); do .venv-test/bin/python -m mypy "$$folder" || exit 1; done
-	.venv-test/bin/python -m pytest
+	.venv-test/bin/python -m pytest $(BESIDE)
 
 .venv/installed: EXTRAS = cpu
 .venv-test/installed: EXTRAS = dev

@@ -160,7 +160,6 @@ def test_a_reader_that_has_seen_enough_is_no_reason_to_complain(long_clip: Path)
         (["run", "CLIP", "--device", "cuda:7"], "CUDA"),
         (["run", "CLIP", "--device", "toaster"], "toaster"),
         (["run", "CLIP", "--engine", "abacus"], "abacus"),
-        (["run", "CLIP", "--precision", "int8"], "int8"),
         (["run", "CLIP", "--jsonl", "no/such/folder/events.jsonl"], "no/such/folder"),
         (["run", "CLIP", "--sheet", "no/such/folder/scenes.png"], "no/such/folder"),
         (["run", "CLIP", "--video", "no/such/folder/annotated.mp4"], "no/such/folder"),
